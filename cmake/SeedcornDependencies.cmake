@@ -1,0 +1,23 @@
+# Every dependency comes from the distribution (scripts/install-deps).
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(CURL 7.81 REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(CYAML REQUIRED IMPORTED_TARGET libcyaml)
+pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+# oneDNN: the C API of 2.x (Debian 12, Ubuntu 22.04) and 3.x (Debian 13, Ubuntu 24.04).
+find_library(DNNL_LIBRARY NAMES dnnl REQUIRED)
+find_path(DNNL_INCLUDE NAMES dnnl.h oneapi/dnnl/dnnl.h REQUIRED)
+# msgpack-c: libmsgpackc (4.x, Debian 12) or libmsgpack-c (6.x).
+find_library(MSGPACK_LIBRARY NAMES msgpack-c msgpackc REQUIRED)
+find_path(MSGPACK_INCLUDE NAMES msgpack.h REQUIRED)
+if(SC_OPENMP)
+  find_package(OpenMP REQUIRED COMPONENTS C)
+endif()

@@ -1,0 +1,42 @@
+/* Opening a device. One table of operations per kind; "auto" takes the best that is present. */
+#ifndef SC_DEVICE_DEVICE_H
+#define SC_DEVICE_DEVICE_H
+
+#include "device/ops.h"
+#include "seedcorn/common.h"
+
+typedef struct device {
+    const ops *ops;
+    int threads;              /* of the CPU table */
+    dtype dtype;              /* what `auto` resolved to */
+    char name[128];           /* "cpu (AMD EPYC, 2 threads, AVX2)": for manifests and doctor */
+} device;
+
+/* `common->device`: auto, cpu, cuda[:N]; `common->dtype`: auto, fp32, bf16. SC_DEVICE with a sentence
+ * if an explicitly named device is absent. Sets the number of OpenMP threads. */
+sc_status device_open(const sc_common *common, device **out);
+void device_close(device *d);
+
+/* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... */
+const char *cpu_isa(void);
+bool cpu_has_bf16(void);
+
+/* The CPU table, always present. */
+const ops *cpu_ops(void);
+
+static inline float bf16_to_f32(uint16_t h)
+{
+    union { uint32_t u; float f; } v = {.u = (uint32_t)h << 16};
+    return v.f;
+}
+
+/* Round to nearest even; a NaN stays a NaN. */
+static inline uint16_t f32_to_bf16(float f)
+{
+    union { float f; uint32_t u; } v = {.f = f};
+    if ((v.u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)((v.u >> 16) | 0x40u);
+    return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
+}
+
+#endif

@@ -1,0 +1,200 @@
+/* ops.h: the table of operations that a device offers. The model, the trainer and the selection
+ * are written once against it.
+ *
+ * Rules. The caller owns all memory; operations never allocate device memory and never
+ * synchronise. Pointers are device pointers. Matrices are row-major: [rows][cols] with cols
+ * contiguous unless a leading dimension (ld*, in elements) is given. `dtype` arguments speak of the
+ * activation or weight they stand beside: DTYPE_F32 or DTYPE_BF16; gradients of weights, moments,
+ * statistics (rstd, lse), losses and LoRA matrices are always float. Sums over rows run in a fixed
+ * order: the same inputs give the same bytes for the same number of threads.
+ *
+ * `workspace` points to as many bytes as <op>_workspace() tells, or NULL where that is 0.
+ * An operation that a table lacks is NULL. Every function returns sc_status.
+ */
+#ifndef SC_DEVICE_OPS_H
+#define SC_DEVICE_OPS_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+typedef enum dtype { DTYPE_F32 = 0, DTYPE_BF16 = 1 } dtype;
+static inline size_t dtype_size(dtype t) { return t == DTYPE_BF16 ? 2 : 4; }
+
+typedef struct stream stream;   /* order of execution; NULL is the device's default stream */
+typedef struct ops ops;
+
+typedef enum pooling { POOL_MEAN = 0, POOL_LAST = 1 } pooling;
+typedef enum activation { ACT_SILU = 0, ACT_GELU_TANH = 1 } activation;
+
+/* Packed variable-length attention. Row t of q, k, v is token t; sequence s owns the rows
+ * cu_seqlens[s] .. cu_seqlens[s+1]-1 and sees none of the others; causal inside. */
+typedef struct attention_shape {
+    const int32_t *cu_seqlens;  /* [n_seqs + 1], host and device readable, starts at 0 */
+    int64_t n_seqs, n_tokens;
+    int64_t max_seqlen;
+    int32_t n_heads, n_kv_heads, head_dim;  /* n_heads is a multiple of n_kv_heads */
+    int64_t q_stride, kv_stride;            /* elements between tokens (rows of q/out/dout and of k/v) */
+    float scale;                            /* head_dim^-0.5 in the Llama family */
+} attention_shape;
+
+/* Attention of new tokens over a cache addressed token by token: query i sees the cache rows
+ * kv_rows[kv_offsets[i] .. kv_offsets[i+1]-1], in any order. So several beams share the rows of
+ * their common prompt, and a beam is moved by rewriting indices, not by copying keys. */
+typedef struct attention_cached_shape {
+    const int32_t *kv_rows;     /* [kv_offsets[n_queries]] */
+    const int64_t *kv_offsets;  /* [n_queries + 1] */
+    int64_t n_queries;
+    int32_t n_heads, n_kv_heads, head_dim;
+    int64_t q_stride, cache_stride;         /* elements between queries; between cache rows */
+    float scale;
+} attention_cached_shape;
+
+typedef struct adamw_options {
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;               /* 1 for the first update: bias correction 1 - beta^step */
+    float grad_scale;           /* multiplies the gradient: clipping and token weighting */
+} adamw_options;
+
+typedef struct sample_options {
+    float temperature;          /* 0: greedy, ties to the lowest id */
+    float top_p;                /* 1: all */
+    uint64_t seed;              /* the number drawn for row i is keyed by (seed, keys[i], step) */
+    uint32_t step;
+} sample_options;
+
+struct ops {
+    const char *name;           /* "cpu", "emu", "cuda" */
+
+    /* --- memory, streams ------------------------------------------------------------------ */
+    sc_status (*alloc)(void **out, size_t bytes);            /* 64-byte aligned, not cleared */
+    void (*release)(void *pointer);                          /* NULL is fine */
+    sc_status (*upload)(stream *s, void *device, const void *host, size_t bytes);
+    sc_status (*download)(stream *s, void *host, const void *device, size_t bytes);
+    sc_status (*fill_zero)(stream *s, void *device, size_t bytes);
+    sc_status (*synchronise)(stream *s);
+
+    /* --- tensor ----------------------------------------------------------------------------- */
+    sc_status (*cast)(stream *s, void *dst, dtype dst_type, const void *src, dtype src_type, int64_t n);
+    /* y[i] += alpha * x[i] */
+    sc_status (*add)(stream *s, void *y, dtype y_type, const void *x, dtype x_type, float alpha, int64_t n);
+    /* dst row i = src row rows[i]; scatter: dst row rows[i] = src row i (rows distinct) */
+    sc_status (*gather_rows)(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                             int64_t dim, int64_t src_ld, dtype type);
+    sc_status (*scatter_rows)(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                              int64_t dim, int64_t dst_ld, dtype type);
+    /* out [n_seqs][dim] float = mean or last row of each sequence of x [n_tokens][dim] */
+    sc_status (*pool_rows)(stream *s, float *out, const void *x, dtype type, const int32_t *cu_seqlens,
+                           int64_t n_seqs, int64_t dim, pooling how);
+
+    /* --- embedding -------------------------------------------------------------------------- */
+    /* out [n][dim] = table [vocab][dim] rows ids[i] */
+    sc_status (*embedding_forward)(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
+                                   const int32_t *ids, int64_t n, int64_t dim);
+    /* dtable [vocab][dim] += dout rows, summed in order of i for each id */
+    sc_status (*embedding_backward)(stream *s, float *dtable, const void *dout, dtype dout_type,
+                                    const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, void *workspace);
+    size_t (*embedding_backward_workspace)(int64_t n, int64_t vocab, int64_t dim);
+
+    /* --- gemm ------------------------------------------------------------------------------- */
+    /* C [m][n] = alpha op(A) op(B) + beta C, accumulated in float. op(A) is [m][k]: A is [m][k], or
+     * [k][m] if trans_a; op(B) is [k][n]: B is [k][n], or [n][k] if trans_b. y = x W^T of a linear
+     * layer with W [out][in] is trans_b = true. */
+    sc_status (*gemm)(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                      const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
+                      float beta, void *c, dtype c_type, int64_t ldc);
+
+    /* --- norm: y = x / sqrt(mean(x^2) + eps) * w  (RMSNorm, Zhang & Sennrich 2019) ---------- */
+    sc_status (*rmsnorm_forward)(stream *s, void *y, float *rstd /* [n] or NULL */, const void *x,
+                                 const void *w, dtype type, dtype w_type, int64_t n, int64_t dim, float eps);
+    /* dx = (accumulate_dx ? dx : 0) + gradient; dw [dim] += gradient, or NULL */
+    sc_status (*rmsnorm_backward)(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
+                                  const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
+                                  int64_t n, int64_t dim, void *workspace);
+    size_t (*rmsnorm_backward_workspace)(int64_t n, int64_t dim);
+
+    /* --- rope, rotate-half: pairs (i, i + head_dim/2), in place ----------------------------- */
+    /* x row t, head h at x + t*ld + h*head_dim; angle = positions[t] * inv_freq[i], in double.
+     * inverse = true rotates back (the backward pass). */
+    sc_status (*rope)(stream *s, void *x, dtype type, const int32_t *positions, const float *inv_freq,
+                      int64_t n, int32_t n_heads, int32_t head_dim, int64_t ld, bool inverse);
+
+    /* --- attention -------------------------------------------------------------------------- */
+    /* out [n_tokens][n_heads*head_dim] (q_stride); lse [n_heads][n_tokens] or NULL */
+    sc_status (*attention_forward)(stream *s, void *out, float *lse, const void *q, const void *k,
+                                   const void *v, dtype type, const attention_shape *shape, void *workspace);
+    size_t (*attention_forward_workspace)(const attention_shape *shape);
+    sc_status (*attention_backward)(stream *s, void *dq, void *dk, void *dv, const void *dout, const void *out,
+                                    const float *lse, const void *q, const void *k, const void *v, dtype type,
+                                    const attention_shape *shape, void *workspace);
+    size_t (*attention_backward_workspace)(const attention_shape *shape);
+    sc_status (*attention_cached)(stream *s, void *out, const void *q, const void *k_cache,
+                                  const void *v_cache, dtype type, const attention_cached_shape *shape,
+                                  void *workspace);
+    size_t (*attention_cached_workspace)(const attention_cached_shape *shape);
+
+    /* --- glu: y = act(gate) * up ------------------------------------------------------------- */
+    sc_status (*glu_forward)(stream *s, void *y, const void *gate, const void *up, dtype type, int64_t n,
+                             activation act);
+    sc_status (*glu_backward)(stream *s, void *dgate, void *dup, const void *dy, const void *gate,
+                              const void *up, dtype type, int64_t n, activation act);
+
+    /* --- loss -------------------------------------------------------------------------------- */
+    /* logits [n][vocab] in place become scale * d(loss)/d(logits) if `backward`;
+     * losses[i] = -log softmax(logits_i)[targets[i]] in float. targets[i] in 0..vocab-1. */
+    sc_status (*cross_entropy)(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
+                               int64_t n, int64_t vocab, float scale, bool backward);
+
+    /* --- optimizer --------------------------------------------------------------------------- */
+    /* AdamW (Loshchilov & Hutter 2019), decoupled decay, on float master weights; `weights` (bf16,
+     * or NULL) receives the rounded copy. */
+    sc_status (*adamw)(stream *s, float *master, void *weights_bf16, const float *grad, float *m, float *v,
+                       int64_t n, const adamw_options *options);
+    /* *out (host) = sum of squares in double, in a fixed order */
+    sc_status (*square_sum)(stream *s, double *out, const float *x, int64_t n);
+
+    /* --- lora -------------------------------------------------------------------------------- */
+    /* y [n][out] += scaling * (drop(x) A^T) B^T;  A [rank][in], B [out][rank]; xa [n][rank] keeps
+     * drop(x) A^T for the backward pass. Dropout keeps element (row, col) by the number keyed by
+     * (seed, row_keys[row], step): row_keys and p = 0 mean none. `work` [n][in] floats if p > 0. */
+    sc_status (*lora_forward)(stream *s, void *y, dtype y_type, float *xa, const void *x, dtype x_type,
+                              const float *a, const float *b, int64_t n, int64_t in, int64_t out, int64_t rank,
+                              float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
+                              uint32_t step, void *workspace);
+    size_t (*lora_workspace)(int64_t n, int64_t in, int64_t out, int64_t rank, float dropout);
+    /* da, db += ; dx += (dx NULL: not wanted) */
+    sc_status (*lora_backward)(stream *s, void *dx, dtype dx_type, float *da, float *db, const void *dy,
+                               dtype dy_type, const float *xa, const void *x, dtype x_type, const float *a,
+                               const float *b, int64_t n, int64_t in, int64_t out, int64_t rank, float scaling,
+                               float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
+                               void *workspace);
+
+    /* --- sample ------------------------------------------------------------------------------ */
+    /* ids[i] drawn from logits row i; logprobs[i] (or NULL) its log-probability at temperature 1 */
+    sc_status (*sample_rows)(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type, int64_t n,
+                             int64_t vocab, const sample_options *options, const uint64_t *keys);
+    /* out[j] = log softmax(logits row rows[j])[ids[j]]: what a trie's children cost */
+    sc_status (*gather_logprobs)(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
+                                 int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
+
+    /* --- cluster, divergence, design: selection (float rows, double decisions) --------------- */
+    /* labels[i] = nearest centre (lowest index on ties), dist2[i] its squared distance (or NULL).
+     * Mean-centre both sides beforehand: distances are |x|^2 - 2 x.c + |c|^2. */
+    sc_status (*cluster_assign)(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
+                                int64_t n, int64_t k, int64_t dim, void *workspace);
+    size_t (*cluster_assign_workspace)(int64_t n, int64_t k, int64_t dim);
+    /* sums [k][dim] (double) and counts [k] of the rows of each label, rows in ascending order */
+    sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
+                                int64_t n, int64_t k, int64_t dim);
+    /* p [n][k] = softmax over centres of -|x - c| / temperature; entropy[i] in nats */
+    sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
+                                 int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
+    size_t (*cluster_softmax_workspace)(int64_t n, int64_t k, int64_t dim);
+    /* js[i] = JS(p_i || q) in nats */
+    sc_status (*js_to_mean)(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
+    /* gains[i] -= (x_i . w)^2 in double: one step of the greedy D-optimal recursion */
+    sc_status (*design_update)(stream *s, double *gains, const float *x, const double *w, int64_t n,
+                               int64_t dim);
+};
+
+#endif

@@ -1,0 +1,122 @@
+/* The Llama family, written once against device/ops.h.
+ *
+ * A model is opened from a Hugging Face folder (config.json, *.safetensors, tokenizer.json). Weights
+ * are mapped from the file and used in place where the dtype is the file's own; else converted once.
+ * All row counts are tokens of a packed batch (cu_seqlens), never padded.
+ */
+#ifndef SC_MODEL_MODEL_H
+#define SC_MODEL_MODEL_H
+
+#include "device/device.h"
+
+typedef struct model_config {
+    char architecture[64];        /* "LlamaForCausalLM" */
+    int32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, max_positions;
+    float norm_eps;
+    double rope_theta;
+    bool rope_llama3;             /* llama3 frequency scaling: factor, low, high, original length */
+    double rope_factor, rope_low, rope_high, rope_original;
+    bool tied;                    /* lm_head is the embedding */
+    activation act;
+    int32_t bos_id;               /* -1: none */
+    int32_t eos_ids[8];
+    int32_t n_eos;
+} model_config;
+/* Reads config.json (transformers 4 and 5) and generation_config.json; names what is unsupported. */
+sc_status model_config_read(const char *folder, model_config *out);
+
+/* The linear layers of a block, in this order everywhere. */
+typedef enum linear { LINEAR_Q, LINEAR_K, LINEAR_V, LINEAR_O, LINEAR_GATE, LINEAR_UP, LINEAR_DOWN, N_LINEARS } linear;
+const char *linear_name(linear l);                                  /* "q_proj" ... */
+void linear_shape(const model_config *c, linear l, int64_t *out, int64_t *in);
+
+/* One weight: value on the device, and in training its gradient (float, same shape). */
+typedef struct parameter {
+    char name[96];                /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
+    void *value;                  /* model->dtype; norms too */
+    float *grad;                  /* NULL unless trained */
+    int64_t rows, cols;           /* cols = 1 for vectors */
+} parameter;
+
+typedef struct lora_layer {       /* A [rank][in], B [out][rank], float; NULL where not adapted */
+    float *a, *b, *da, *db;
+} lora_layer;
+
+typedef struct lora {
+    int32_t rank;
+    float alpha, scaling, dropout;    /* scaling = alpha / rank */
+    bool targets[N_LINEARS];
+    lora_layer (*layers)[N_LINEARS];  /* [n_layers] */
+    float *values, *grads;            /* one block each: n_values floats, tensors in (layer, linear, A then B) order */
+    int64_t n_values;
+} lora;
+
+typedef struct model {
+    model_config config;
+    device *device;
+    dtype dtype;
+    char *folder;
+    char sha256[65];              /* of the weight files' bytes: the model's identity in manifests */
+    parameter *parameters;        /* embedding, per layer: input norm, q,k,v,o, post norm, gate,up,down; final norm; head */
+    int64_t n_parameters;         /* a tied head is not repeated */
+    parameter *embedding, *final_norm, *head;
+    struct model_layer {
+        parameter *input_norm, *post_norm, *linears[N_LINEARS];
+    } *layers;
+    lora *lora;                   /* the adapter in use, or NULL */
+    float *inv_freq;              /* [head_dim/2] */
+    void *storage;                /* mapping and converted copies */
+} model;
+
+sc_status model_open(const char *folder, device *d, model **out);
+void model_close(model *m);
+
+/* Adapters. */
+typedef struct lora_options {
+    int32_t rank;
+    double alpha, dropout;
+    const char *targets;          /* "all-linear" or "q_proj,v_proj,..." */
+    uint64_t seed;                /* A ~ U(-1/sqrt(in), 1/sqrt(in)), B = 0, as PEFT */
+} lora_options;
+sc_status model_lora_create(model *m, const lora_options *options);
+sc_status model_lora_load(model *m, const char *adapter_folder);    /* PEFT files in */
+sc_status model_lora_save(const model *m, const char *adapter_folder); /* PEFT files out, atomic per file */
+/* Adds scaling B A to the weights in float32; the adapter is then gone. */
+sc_status model_lora_merge(model *m);
+/* Writes a Hugging Face folder: config, tokenizer files copied, weights as `file_type`, sharded over 5 GB. */
+sc_status model_save(const model *m, const char *folder, dtype file_type);
+
+/* A packed batch of token ids (host memory). */
+typedef struct packed_batch {
+    const int32_t *ids;           /* [n_tokens] */
+    const int32_t *positions;     /* [n_tokens] restart at 0 in each sequence; NULL: derived */
+    const int32_t *cu_seqlens;    /* [n_seqs + 1] */
+    int64_t n_seqs, n_tokens;
+    const uint64_t *row_keys;     /* [n_tokens] for dropout, or NULL */
+    uint32_t step;                /* for dropout */
+    uint64_t seed;
+} packed_batch;
+
+/* Forward only: hidden [n_tokens][dim] (device, model dtype) after block `layer` (0: embeddings, -1: after the
+ * final norm). Activations live in a workspace that grows once and is reused. */
+sc_status model_forward(model *m, const packed_batch *batch, int32_t layer, void **hidden);
+/* logits [n_rows][vocab] (device, float) of the hidden rows `rows` (host), computed by the head. */
+sc_status model_logits(model *m, const void *hidden, const int32_t *rows, int64_t n_rows, float **logits);
+
+/* Training: forward, loss over the supervised tokens, backward; adds to the gradients of the adapter
+ * (m->lora) or of every parameter with grad != NULL. Token t predicts token t+1 of its sequence:
+ * targets[t] = the next id, or -1 where unsupervised. The head runs on supervised rows only, in chunks.
+ * loss_scale multiplies the gradient (1 / supervised tokens of the whole optimizer step). */
+sc_status model_train_step(model *m, const packed_batch *batch, const int32_t *targets, float loss_scale,
+                           double *loss_sum, float *losses /* [n_supervised] host or NULL */);
+/* Gives every parameter a cleared gradient (full fine-tuning); model_grads_zero clears either kind. */
+sc_status model_grads_create(model *m);
+sc_status model_grads_zero(model *m);
+
+/* What a training step would take, in bytes. */
+typedef struct model_memory {
+    int64_t weights, gradients, optimizer, activations;
+} model_memory;
+void model_memory_plan(const model_config *c, dtype type, bool full, int32_t rank, int64_t n_tokens, model_memory *out);
+
+#endif
