@@ -23,6 +23,7 @@ endif()
 function(sc_floor name)
   cmake_parse_arguments(ARG "" "" "USES;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c)
+  list(FILTER sources EXCLUDE REGEX "/cli/main\\.c$")
   if(NOT sources)
     return()
   endif()
@@ -39,4 +40,38 @@ function(sc_floor name)
       target_link_libraries(sc_${name} PUBLIC sc_${lower})
     endif()
   endforeach()
+endfunction()
+
+# libseedcorn: every floor but cli in one shared and one static library. Internal symbols are hidden in
+# the first by visibility; in the second they are made local after a partial link, so that nothing but
+# sc_* can clash with a program's own names.
+function(sc_library)
+  set(floors base formats text data net device model distributed evaluate select train synthesis pipeline)
+  set(objects)
+  set(archives)
+  foreach(floor ${floors})
+    if(TARGET sc_${floor})
+      list(APPEND archives sc_${floor})
+    endif()
+  endforeach()
+  file(WRITE ${PROJECT_BINARY_DIR}/empty.c "typedef int seedcorn_has_no_code_here;\n")
+  add_library(seedcorn_shared SHARED ${PROJECT_BINARY_DIR}/empty.c)
+  target_link_libraries(seedcorn_shared PRIVATE -Wl,--whole-archive ${archives} -Wl,--no-whole-archive)
+  set_target_properties(seedcorn_shared PROPERTIES OUTPUT_NAME seedcorn VERSION ${PROJECT_VERSION}
+                        SOVERSION ${PROJECT_VERSION_MAJOR})
+  target_include_directories(seedcorn_shared INTERFACE ${PROJECT_SOURCE_DIR}/include)
+
+  set(files)
+  foreach(archive ${archives})
+    list(APPEND files $<TARGET_FILE:${archive}>)
+  endforeach()
+  set(SC_STATIC_LIBRARY ${PROJECT_BINARY_DIR}/libseedcorn.a PARENT_SCOPE)
+  add_custom_command(
+    OUTPUT ${PROJECT_BINARY_DIR}/libseedcorn.a
+    COMMAND ${CMAKE_LINKER} -r -o seedcorn.o --whole-archive ${files}
+    COMMAND ${CMAKE_OBJCOPY} --localize-hidden seedcorn.o
+    COMMAND ${CMAKE_COMMAND} -E rm -f libseedcorn.a
+    COMMAND ${CMAKE_AR} rcs libseedcorn.a seedcorn.o
+    DEPENDS ${archives} WORKING_DIRECTORY ${PROJECT_BINARY_DIR} VERBATIM)
+  add_custom_target(seedcorn_static ALL DEPENDS ${PROJECT_BINARY_DIR}/libseedcorn.a)
 endfunction()

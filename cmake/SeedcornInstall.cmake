@@ -1,0 +1,17 @@
+# What `cmake --install` lays out: libraries, headers, the tool, pkg-config and the CMake package.
+install(TARGETS seedcorn_shared seedcorn_tool
+        RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${SC_STATIC_LIBRARY} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/seedcorn DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES LICENSE NOTICE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+configure_file(cmake/seedcorn.pc.in seedcorn.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/seedcorn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+configure_package_config_file(cmake/SeedcornConfig.cmake.in SeedcornConfig.cmake
+                              INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Seedcorn
+                              PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
+write_basic_package_version_file(SeedcornConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/SeedcornConfig.cmake ${PROJECT_BINARY_DIR}/SeedcornConfigVersion.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Seedcorn)

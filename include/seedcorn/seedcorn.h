@@ -2,6 +2,7 @@
 #ifndef SEEDCORN_H
 #define SEEDCORN_H
 
+#include "seedcorn/bench.h"
 #include "seedcorn/common.h"
 #include "seedcorn/embed.h"
 #include "seedcorn/evaluate.h"

@@ -1,0 +1,87 @@
+/* Results on stdout: a path alone where a path is the result, a table of metrics, `key value` lines
+ * otherwise. --json prints the object as it is. */
+#include "cli/results.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_metrics(const json_t *result)
+{
+    static const char *const names[] = {"recall", "ndcg", "mrr"};
+    static const char *const cut[] = {"1", "5", "10", "20"};
+    printf("%-8s %15s %15s %15s %15s   (%%, +- standard error, n = %lld)\n", "", "@1", "@5", "@10", "@20",
+           (long long)json_integer_value(json_object_get(result, "n")));
+    for (size_t m = 0; m < 3; m++) {
+        printf("%-8s", names[m]);
+        for (size_t k = 0; k < 4; k++) {
+            const json_t *at = json_object_get(json_object_get(result, names[m]), cut[k]);
+            printf("  %6.2f +- %4.2f", 100 * json_number_value(json_object_get(at, "value")),
+                   100 * json_number_value(json_object_get(at, "se")));
+        }
+        printf("\n");
+    }
+}
+
+static void print_checks(const json_t *result)
+{
+    size_t i;
+    const json_t *check;
+    json_array_foreach(json_object_get(result, "checks"), i, check)
+    {
+        bool found = json_is_true(json_object_get(check, "found"));
+        printf("%s %-22s %s\n", found ? "yes" : "no ", json_string_value(json_object_get(check, "name")),
+               json_string_value(json_object_get(check, "detail")));
+        if (!found)
+            printf("    %s\n", json_string_value(json_object_get(check, "way_out")));
+    }
+}
+
+static void print_values(const json_t *result)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)result, key, value)
+    {
+        if (json_is_integer(value))
+            printf("%-18s %lld\n", key, (long long)json_integer_value(value));
+        else if (json_is_real(value))
+            printf("%-18s %.4g\n", key, json_real_value(value));
+        else if (json_is_string(value))
+            printf("%-18s %s\n", key, json_string_value(value));
+    }
+}
+
+/* recommend --request: the reply itself. */
+static bool print_reply(const command *c)
+{
+    if (strcmp(c->verb->name, "recommend") != 0 || options_string(&c->options, "request") == NULL ||
+        options_string(&c->options, "out") == NULL)
+        return false;
+    json_error_t error;
+    json_t *reply = json_load_file(options_string(&c->options, "out"), JSON_DISABLE_EOF_CHECK, &error);
+    const char *text = json_string_value(json_object_get(reply, "text"));
+    if (text != NULL)
+        printf("%s\n", text);
+    json_decref(reply);
+    return text != NULL;
+}
+
+void result_print(const command *c, const json_t *result)
+{
+    if (c->json) {
+        char *text = json_dumps(result, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+        if (text != NULL)
+            printf("%s\n", text);
+        free(text);
+        return;
+    }
+    if (json_object_get(result, "checks") != NULL)
+        print_checks(result);
+    else if (json_object_get(result, "recall") != NULL)
+        print_metrics(result);
+    else if (json_object_size(result) == 1 && json_is_string(json_object_iter_value(json_object_iter((json_t *)result))))
+        printf("%s\n", json_string_value(json_object_iter_value(json_object_iter((json_t *)result))));
+    else if (!print_reply(c))
+        print_values(result);
+}

@@ -1,0 +1,216 @@
+/* sc_run: the stages of a plan, one after the other, each only if it is not done and unchanged. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "device/device.h"
+#include "pipeline/manifest.h"
+#include "pipeline/plan.h"
+
+sc_run_options sc_run_default(void)
+{
+    return (sc_run_options){.struct_size = sizeof(sc_run_options), .common = sc_common_default()};
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* One line of RUN_DIR/events.jsonl: what happened, for whoever watches or draws. */
+static sc_status write_event(const char *run_dir, const char *event, const stage *s, double seconds)
+{
+    sc_status status = SC_OK;
+    char *path = path_join(run_dir, "events.jsonl"), *text = NULL;
+    json_t *line = json_pack("{s:I,s:s,s:s,s:f}", "time", (json_int_t)time(NULL), "event", event, "stage", s->key,
+                             "seconds", seconds);
+    int file = -1;
+
+    text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    if (path == NULL || text == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for %s/events.jsonl", run_dir));
+    file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    size_t n = strlen(text);
+    text[n] = '\n';
+    if (file < 0 || write(file, text, n + 1) != (ssize_t)(n + 1))
+        SC_TRY(sc_fail_errno(SC_IO, "cannot write %s", path));
+cleanup:
+    if (file >= 0)
+        close(file);
+    json_decref(line);
+    free(text);
+    free(path);
+    return status;
+}
+
+static sc_status write_config(const plan *p, const char *run_dir)
+{
+    sc_status status = SC_OK;
+    strbuf text = {0};
+    char *path = path_join(run_dir, "config.yaml");
+    if (path == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for %s/config.yaml", run_dir));
+    SC_TRY(plan_yaml(p, &text));
+    SC_TRY(file_write_all(path, text.data, text.len));
+cleanup:
+    strbuf_free(&text);
+    free(path);
+    return status;
+}
+
+/* What pull printed is its product. */
+static sc_status take_product(stage *s, const json_t *result)
+{
+    if (s->product != NULL)
+        return SC_OK;
+    const char *folder = json_string_value(json_object_get(result, "folder"));
+    if (folder == NULL)
+        return sc_fail(SC_INTERNAL, "'%s' did not tell where it put its result", s->key);
+    return sc_strdup(&s->product, folder);
+}
+
+typedef struct run {
+    plan plan;
+    manifest manifest;
+    file_lock *lock;
+    char device[128];
+    bool partial;
+} run;
+
+/* The stage's folder belongs to it alone, except that imports of dialogues share import/NAME too. */
+static sc_status prepare_folder(run *r, const stage *s, const char *fingerprint)
+{
+    if (s->folder == NULL)
+        return SC_OK;
+    if (manifest_is_stale(&r->manifest, s, fingerprint)) {
+        sc_status status = file_remove_tree(s->folder);
+        if (status != SC_OK)
+            return status;
+    }
+    if (strncmp(s->verb->name, "import r", 8) == 0) { /* reviews, ratings: they make their own folder */
+        char *parent = path_dir(s->folder);
+        sc_status status = parent ? file_make_dirs(parent) : sc_fail(SC_MEMORY, "memory does not suffice");
+        free(parent);
+        return status;
+    }
+    return file_make_dirs(s->folder);
+}
+
+static sc_status run_stage(run *r, size_t i, bool *skipped)
+{
+    sc_status status = SC_OK;
+    stage *s = &r->plan.stages[i];
+    json_t *inputs = NULL, *result = NULL;
+    char fingerprint[65];
+    bool done = false, partial = false;
+
+    SC_TRY(check_cancelled());
+    SC_TRY(plan_resolve(&r->plan, i));
+    SC_TRY(manifest_fingerprint(&r->manifest, s, &inputs, fingerprint));
+    SC_TRY(manifest_is_done(&r->manifest, s, fingerprint, &done));
+    *skipped = done;
+    if (done) {
+        const json_t *entry = json_object_get(json_object_get(r->manifest.root, "stages"), s->key);
+        SC_TRY(take_product(s, json_object_get(entry, "result")));
+        log_info("%-24s done before", s->key);
+        goto cleanup;
+    }
+    SC_TRY(prepare_folder(r, s, fingerprint));
+    SC_TRY(manifest_begin(&r->manifest, s, fingerprint));
+    SC_TRY(write_event(r->manifest.run_dir, "begin", s, 0));
+    log_info("%-24s %s", s->key, s->verb->summary);
+    double start = now();
+    status = s->verb->run(s->options.values, &result);
+    if (status == SC_PARTIAL) {
+        log_warn("%s: %s", s->key, sc_last_error());
+        partial = r->partial = true;
+        status = SC_OK;
+    }
+    if (status != SC_OK)
+        goto cleanup;
+    double seconds = now() - start;
+    SC_TRY(take_product(s, result));
+    SC_TRY(manifest_finish(&r->manifest, s, fingerprint, inputs, result, seconds, r->device, partial));
+    SC_TRY(write_event(r->manifest.run_dir, "end", s, seconds));
+cleanup:
+    json_decref(inputs);
+    json_decref(result);
+    return status;
+}
+
+static sc_status check_free(const char *run_dir)
+{
+    char *manifest_path = path_join(run_dir, "manifest.json");
+    char *config_path = path_join(run_dir, "config.yaml");
+    bool known = manifest_path && file_exists(manifest_path);
+    bool foreign = !known && config_path && file_exists(config_path);
+    free(manifest_path);
+    free(config_path);
+    if (foreign)
+        return sc_fail(SC_USAGE, "%s holds a config.yaml that is no run's: take another --run-dir", run_dir);
+    return SC_OK;
+}
+
+static void describe(const plan *p, manifest *m)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const json_t *entry = json_object_get(json_object_get(m->root, "stages"), p->stages[i].key);
+        const char *state = json_string_value(json_object_get(entry, "state"));
+        log_info("%-24s %s%s", p->stages[i].key, p->stages[i].verb->summary,
+                 state == NULL ? "" : strcmp(state, "done") == 0 ? " (done before)" : " (begun)");
+    }
+}
+
+sc_status sc_run(const sc_run_options *o, sc_run_result *result)
+{
+    sc_status status = SC_OK;
+    run r = {0};
+    device *d = NULL;
+    char *report = NULL;
+    double start = now();
+
+    memset(result, 0, sizeof(*result));
+    SC_TRY(plan_read(o->config, o->run_dir, &r.plan));
+    result->n_stages = (int64_t)r.plan.n;
+    if (!o->dry_run) {
+        SC_TRY(file_make_dirs(o->run_dir));
+        SC_TRY(file_lock_take(o->run_dir, &r.lock));
+        SC_TRY(check_free(o->run_dir));
+    }
+    SC_TRY(manifest_open(o->run_dir, &r.manifest));
+    if (o->dry_run) {
+        describe(&r.plan, &r.manifest);
+        goto cleanup;
+    }
+    SC_TRY(device_open(&o->common, &d));
+    snprintf(r.device, sizeof(r.device), "%s", d->name);
+    SC_TRY(manifest_save(&r.manifest));
+    for (size_t i = 0; i < r.plan.n; i++) {
+        bool skipped = false;
+        SC_TRY(run_stage(&r, i, &skipped));
+        result->n_skipped += skipped;
+    }
+    SC_TRY(write_config(&r.plan, o->run_dir));
+    report = path_join(o->run_dir, "report.html");
+    const char *runs[2] = {o->run_dir, NULL};
+    sc_report_options page = sc_report_default();
+    page.runs = runs;
+    page.out = report;
+    SC_TRY(sc_report(&page));
+    if (r.partial)
+        status = sc_fail(SC_PARTIAL, "some rows failed; %s/manifest.json says in which stage", o->run_dir);
+cleanup:
+    result->seconds = now() - start;
+    free(report);
+    device_close(d);
+    manifest_close(&r.manifest);
+    plan_free(&r.plan);
+    file_lock_release(r.lock);
+    return status;
+}

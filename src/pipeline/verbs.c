@@ -1,0 +1,433 @@
+/* The table of verbs and their flags: names, defaults' owners, help. See settings.h. */
+#include "pipeline/settings.h"
+
+#include "pipeline/doctor.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+/* One line of a table: flag, member of `struct`, type, required, value, choices, help. */
+#define ROW(s, flag, member, type, required, value, choices, help)                                                 \
+    {flag, SETTING_##type, offsetof(s, member), required, value, choices, help}
+
+/* The functions of one verb: the options struct, its default and its run function. */
+#define DEFAULTS(s, id)                                                                                            \
+    static void id##_defaults(void *o)                                                                             \
+    {                                                                                                              \
+        *(s *)o = sc_##id##_default();                                                                             \
+    }
+
+const setting common_settings[] = {
+    ROW(sc_common, "device", device, STRING, false, "NAME", NULL, "auto, cpu, cuda or cuda:N"),
+    ROW(sc_common, "dtype", dtype, STRING, false, "TYPE", "auto|fp32|bf16", "weights and activations"),
+    ROW(sc_common, "threads", threads, INT, false, "N", NULL, "worker threads; 0: as many as cores"),
+    ROW(sc_common, "seed", seed, INT, false, "N", NULL, "key of every random number"),
+};
+const size_t n_common_settings = COUNT(common_settings);
+
+/* --- pull ------------------------------------------------------------------------------------- */
+DEFAULTS(sc_pull_options, pull)
+#define R(...) ROW(sc_pull_options, __VA_ARGS__)
+static const setting pull_settings[] = {
+    R("name", name, STRING, true, "NAME", NULL,
+      "smollm2-135m-instruct, minilm-l6-v2, hf:OWNER/REPO[@REVISION] or an https address"),
+    R("to", to, STRING, false, "DIR", NULL, "folder to put it in; default: the cache"),
+};
+#undef R
+static sc_status pull_run(const void *o, json_t **result)
+{
+    char folder[4096];
+    sc_status status = sc_pull(o, folder, sizeof(folder));
+    if (status == SC_OK)
+        *result = json_pack("{s:s}", "folder", folder);
+    return status;
+}
+
+/* --- import ----------------------------------------------------------------------------------- */
+static json_t *import_json(const sc_import_result *r)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "reviews", (json_int_t)r->n_reviews, "items",
+                     (json_int_t)r->n_items, "users", (json_int_t)r->n_users, "interactions",
+                     (json_int_t)r->n_interactions, "dialogues", (json_int_t)r->n_dialogues, "read",
+                     (json_int_t)r->n_read, "dropped", (json_int_t)r->n_dropped, "seconds", r->seconds);
+}
+
+DEFAULTS(sc_import_reviews_options, import_reviews)
+#define R(...) ROW(sc_import_reviews_options, __VA_ARGS__)
+static const setting import_reviews_settings[] = {
+    R("reviews", reviews, LIST, true, "FILE...", NULL, "reviews, plain, .gz or .zst"),
+    R("items", items, LIST, false, "FILE...", NULL, "item metadata"),
+    R("out", out, STRING, true, "DIR", NULL, "dataset folder"),
+    R("format", format, STRING, false, "NAME", "amazon23|amazon14|csv", "of the input"),
+};
+#undef R
+static sc_status import_reviews_run(const void *o, json_t **result)
+{
+    sc_import_result r = {0};
+    sc_status status = sc_import_reviews(o, &r);
+    if (status == SC_OK)
+        *result = import_json(&r);
+    return status;
+}
+
+DEFAULTS(sc_import_ratings_options, import_ratings)
+#define R(...) ROW(sc_import_ratings_options, __VA_ARGS__)
+static const setting import_ratings_settings[] = {
+    R("ratings", ratings, STRING, true, "FILE", NULL, "userId,movieId,rating,timestamp"),
+    R("items", items, STRING, true, "FILE", NULL, "movieId,title,genres"),
+    R("links", links, STRING, false, "FILE", NULL, "movieId,imdbId: item ids become IMDb ids"),
+    R("join", join, STRING, false, "DIR", NULL, "dataset folder whose items are joined by id"),
+    R("out", out, STRING, true, "DIR", NULL, "dataset folder"),
+    R("format", format, STRING, false, "NAME", "movielens", "of the input"),
+};
+#undef R
+static sc_status import_ratings_run(const void *o, json_t **result)
+{
+    sc_import_result r = {0};
+    sc_status status = sc_import_ratings(o, &r);
+    if (status == SC_OK)
+        *result = import_json(&r);
+    return status;
+}
+
+DEFAULTS(sc_import_dialogues_options, import_dialogues)
+#define R(...) ROW(sc_import_dialogues_options, __VA_ARGS__)
+static const setting import_dialogues_settings[] = {
+    R("input", input, STRING, true, "FILE", NULL, "dialogues, plain, .gz or .zst"),
+    R("items", items, STRING, false, "FILE", NULL, "entity or item list of the data set"),
+    R("out", out, STRING, true, "FILE.jsonl", NULL, "evaluation dialogues"),
+    R("format", format, STRING, true, "NAME", "he2023|nbcrs|redial|inspired|unicrs|messages", "of the input"),
+    R("domain", domain, STRING, false, "WORD", NULL, "the word in the prompt"),
+    R("prompt", prompt, STRING, false, "FILE", NULL, "prompt with {domain} and {conversation}"),
+    R("limit", limit, INT, false, "N", NULL, "draw N rows by the seed; 0: all"),
+};
+#undef R
+static sc_status import_dialogues_run(const void *o, json_t **result)
+{
+    sc_import_result r = {0};
+    sc_status status = sc_import_dialogues(o, &r);
+    if (status == SC_OK)
+        *result = import_json(&r);
+    return status;
+}
+
+/* --- embed ------------------------------------------------------------------------------------ */
+DEFAULTS(sc_embed_options, embed)
+#define R(...) ROW(sc_embed_options, __VA_ARGS__)
+static const setting embed_settings[] = {
+    R("data", data, STRING, true, "DIR", NULL, "dataset folder"),
+    R("model", model, STRING, true, "DIR", NULL, "model folder"),
+    R("adapter", adapter, STRING, false, "DIR", NULL, "PEFT adapter"),
+    R("out", out, STRING, true, "FILE.npy", NULL, "embeddings"),
+    R("text", text, STRING, false, "WHAT", "review|item|both", "what is embedded"),
+    R("pooling", pooling, STRING, false, "HOW", "mean|last", "tokens to one vector"),
+    R("normalize", normalize, STRING, false, "HOW", "none|unit", "length of the vectors"),
+    R("layer", layer, INT, false, "N", NULL, "-1: after the final norm; 0: embeddings; k: after block k"),
+    R("max-tokens", max_tokens, INT, false, "N", NULL, "longer texts are cut"),
+};
+#undef R
+static sc_status embed_run(const void *o, json_t **result)
+{
+    sc_embed_result r = {0};
+    sc_status status = sc_embed(o, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:f}", "rows", (json_int_t)r.n_rows, "dim", (json_int_t)r.dim,
+                            "tokens", (json_int_t)r.n_tokens, "cut", (json_int_t)r.n_cut, "resumed",
+                            (json_int_t)r.n_resumed, "seconds", r.seconds);
+    return status;
+}
+
+/* --- select ----------------------------------------------------------------------------------- */
+DEFAULTS(sc_select_options, select)
+#define R(...) ROW(sc_select_options, __VA_ARGS__)
+static const setting select_settings[] = {
+    R("data", data, STRING, true, "DIR", NULL, "dataset folder"),
+    R("embeddings", embeddings, STRING, true, "FILE.npy", NULL, "row i belongs to line i of reviews.jsonl"),
+    R("out", out, STRING, true, "FILE.jsonl", NULL, "the selection, in order of choice"),
+    R("strategy", strategy, STRING, false, "NAME", "js|fisher|random", "how rows are chosen"),
+    R("view", view, STRING, false, "NAME", "semantic", "what a row is compared by"),
+    R("budget", budget, INT, true, "N", NULL, "how many rows"),
+    R("clusters", clusters, INT, false, "K", NULL, "js: clusters of the distribution"),
+    R("temperature", temperature, REAL, false, "T", NULL, "js: softmax of -distance / T"),
+    R("alpha", alpha, REAL, false, "A", NULL, "js: weight of the entropy"),
+    R("js-form", js_form, STRING, false, "NAME", "mix|sum", "A H + (1-A) JS, or A H + JS"),
+    R("centres", centres, STRING, false, "FILE.npy", NULL, "js: given centres instead of k-means"),
+    R("lambda", lambda, REAL, false, "L", NULL, "fisher: the start L I of the information matrix"),
+};
+#undef R
+static sc_status select_run(const void *o, json_t **result)
+{
+    sc_select_result r = {0};
+    sc_status status = sc_select(o, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:I,s:I,s:I,s:f,s:f}", "rows", (json_int_t)r.n_rows, "selected",
+                            (json_int_t)r.n_selected, "dim", (json_int_t)r.dim, "objective", r.objective, "seconds",
+                            r.seconds);
+    return status;
+}
+
+/* --- synth ------------------------------------------------------------------------------------ */
+DEFAULTS(sc_synth_options, synth)
+#define R(...) ROW(sc_synth_options, __VA_ARGS__)
+static const setting synth_settings[] = {
+    R("data", data, STRING, true, "DIR", NULL, "dataset folder that the selection points into"),
+    R("selection", selection, STRING, true, "FILE.jsonl", NULL, "what select wrote"),
+    R("out", out, STRING, true, "DIR", NULL, "dialogues.jsonl and the journal"),
+    R("teacher", teacher, STRING, false, "NAME", "offline|openai", "who answers"),
+    R("catalogue", catalogue, STRING, false, "DIR", NULL, "dataset folder with a wider catalogue and co-ratings"),
+    R("dialogues-per-seed", dialogues_per_seed, INT, false, "N", NULL, "dialogues a selected review"),
+    R("domain", domain, STRING, false, "WORD", NULL, "the word in prompts and templates"),
+    R("templates", templates, STRING, false, "FILE", NULL, "style templates (JSONL) instead of the built-in pool"),
+    R("embeddings", embeddings, STRING, false, "FILE.npy", NULL, "item embeddings of the catalogue (embed --text item)"),
+    R("base-url", base_url, STRING, false, "URL", NULL, "openai: the endpoint"),
+    R("teacher-model", teacher_model, STRING, false, "NAME", NULL, "openai: the endpoint's model"),
+    R("api-key-env", api_key_env, STRING, false, "NAME", NULL, "environment variable that holds the key"),
+    R("temperature", temperature, REAL, false, "T", NULL, "openai: sampling temperature"),
+    R("in-flight", in_flight, INT, false, "N", NULL, "openai: requests at once"),
+    R("max-retries", max_retries, INT, false, "N", NULL, "openai: attempts after the first"),
+    R("max-requests", max_requests, INT, false, "N", NULL, "openai: cap, 0: none"),
+    R("max-total-tokens", max_total_tokens, INT, false, "N", NULL, "openai: cap on billed tokens, 0: none"),
+    R("answer-tokens", answer_tokens, INT, false, "N", NULL, "openai: the most an answer may have"),
+    R("timeout", timeout, REAL, false, "SECONDS", NULL, "openai: for one attempt"),
+};
+#undef R
+static sc_status synth_run(const void *o, json_t **result)
+{
+    sc_synth_result r = {0};
+    sc_status status = sc_synth(o, &r);
+    if (status == SC_OK || status == SC_PARTIAL)
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "dialogues", (json_int_t)r.n_dialogues, "failed",
+                            (json_int_t)r.n_failed, "requests", (json_int_t)r.n_requests, "reused",
+                            (json_int_t)r.n_reused, "prompt_tokens", (json_int_t)r.prompt_tokens,
+                            "completion_tokens", (json_int_t)r.completion_tokens, "seconds", r.seconds);
+    return status;
+}
+
+/* --- train, merge ----------------------------------------------------------------------------- */
+DEFAULTS(sc_train_options, train)
+#define R(...) ROW(sc_train_options, __VA_ARGS__)
+static const setting train_settings[] = {
+    R("model", model, STRING, true, "DIR", NULL, "base model folder"),
+    R("dialogues", dialogues, STRING, true, "FILE.jsonl", NULL, "chats; the loss is on the assistant's words"),
+    R("out", out, STRING, true, "DIR", NULL, "adapter (lora) or model folder (full)"),
+    R("method", method, STRING, false, "NAME", "lora|full", "what is trained"),
+    R("epochs", epochs, INT, false, "N", NULL, "passes over the dialogues"),
+    R("batch-size", batch_size, INT, false, "N", NULL, "dialogues an optimizer step"),
+    R("micro-batch", micro_batch, INT, false, "N", NULL, "dialogues a forward pass; 0: auto"),
+    R("max-tokens", max_tokens, INT, false, "N", NULL, "longer dialogues are cut at a message boundary"),
+    R("lr", lr, REAL, false, "RATE", NULL, "learning rate; 0: 2e-4 for lora, 5e-5 for full"),
+    R("schedule", schedule, STRING, false, "NAME", "constant|linear|cosine", "after the warm-up"),
+    R("warmup-steps", warmup_steps, INT, false, "N", NULL, "-1: a tenth of the steps"),
+    R("weight-decay", weight_decay, REAL, false, "W", NULL, "decoupled (AdamW)"),
+    R("beta1", beta1, REAL, false, "B", NULL, "AdamW"),
+    R("beta2", beta2, REAL, false, "B", NULL, "AdamW"),
+    R("eps", eps, REAL, false, "E", NULL, "AdamW"),
+    R("clip-norm", clip_norm, REAL, false, "C", NULL, "gradient norm; 0: none"),
+    R("shuffle", shuffle, BOOL, false, "", NULL, "new order every epoch, by the seed"),
+    R("rank", rank, INT, false, "R", NULL, "lora"),
+    R("alpha", alpha, REAL, false, "A", NULL, "lora: scaling = alpha / rank"),
+    R("targets", targets, STRING, false, "LIST", NULL, "lora: all-linear, or q_proj,v_proj,..."),
+    R("dropout", dropout, REAL, false, "P", NULL, "lora: on the adapter's input"),
+    R("init-adapter", init_adapter, STRING, false, "DIR", NULL, "lora: PEFT adapter to go on from"),
+    R("save-every", save_every, INT, false, "STEPS", NULL, "between checkpoints; 0: about a minute of work"),
+    R("resume", resume, STRING, false, "WHEN", "auto|never|always", "go on from a checkpoint"),
+};
+#undef R
+static sc_status train_run(const void *o, json_t **result)
+{
+    sc_train_result r = {0};
+    sc_status status = sc_train(o, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "steps", (json_int_t)r.n_steps, "examples",
+                            (json_int_t)r.n_examples, "cut", (json_int_t)r.n_cut, "tokens", (json_int_t)r.n_tokens,
+                            "supervised", (json_int_t)r.n_supervised, "first_step", (json_int_t)r.first_step,
+                            "first_loss", r.first_loss, "last_loss", r.last_loss, "seconds", r.seconds);
+    return status;
+}
+
+DEFAULTS(sc_merge_options, merge)
+#define R(...) ROW(sc_merge_options, __VA_ARGS__)
+static const setting merge_settings[] = {
+    R("model", model, STRING, true, "DIR", NULL, "base model folder"),
+    R("adapter", adapter, STRING, true, "DIR", NULL, "PEFT adapter"),
+    R("out", out, STRING, true, "DIR", NULL, "model folder"),
+};
+#undef R
+static sc_status merge_run(const void *o, json_t **result)
+{
+    sc_status status = sc_merge(o);
+    if (status == SC_OK)
+        *result = json_pack("{s:s}", "folder", ((const sc_merge_options *)o)->out);
+    return status;
+}
+
+/* --- recommend, eval -------------------------------------------------------------------------- */
+DEFAULTS(sc_recommend_options, recommend)
+#define R(...) ROW(sc_recommend_options, __VA_ARGS__)
+static const setting recommend_settings[] = {
+    R("model", model, STRING, true, "DIR", NULL, "model folder"),
+    R("adapter", adapter, STRING, false, "DIR", NULL, "PEFT adapter"),
+    R("dialogues", dialogues, STRING, false, "FILE.jsonl", NULL, "evaluation dialogues"),
+    R("request", request, STRING, false, "TEXT", NULL, "one sentence instead of --dialogues"),
+    R("out", out, STRING, false, "FILE.jsonl", NULL, "replies"),
+    R("items", items, STRING, false, "FILE", NULL, "catalogue"),
+    R("constrained", constrained, BOOL, false, "", NULL, "only distinct, existing, unseen titles of the catalogue"),
+    R("beams", beams, INT, false, "N", NULL, "constrained: width of the search"),
+    R("max-tokens", max_tokens, INT, false, "N", NULL, "new tokens at most"),
+    R("temperature", temperature, REAL, false, "T", NULL, "0: greedy"),
+    R("top-p", top_p, REAL, false, "P", NULL, "1: all"),
+    R("batch", batch, INT, false, "N", NULL, "rows decoded at once; 0: auto"),
+    R("domain", domain, STRING, false, "WORD", NULL, "the word in the prompt around --request"),
+};
+#undef R
+static sc_status recommend_run(const void *o, json_t **result)
+{
+    sc_recommend_result r = {0};
+    sc_status status = sc_recommend(o, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:f}", "rows", (json_int_t)r.n_rows, "resumed",
+                            (json_int_t)r.n_resumed, "prompt_tokens", (json_int_t)r.prompt_tokens, "new_tokens",
+                            (json_int_t)r.new_tokens, "seconds", r.seconds);
+    return status;
+}
+
+DEFAULTS(sc_eval_options, eval)
+#define R(...) ROW(sc_eval_options, __VA_ARGS__)
+static const setting eval_settings[] = {
+    R("replies", replies, STRING, false, "FILE.jsonl", NULL, "what recommend wrote"),
+    R("dialogues", dialogues, STRING, true, "FILE.jsonl", NULL, "evaluation dialogues with their targets"),
+    R("items", items, STRING, true, "FILE", NULL, "catalogue: items.jsonl or entity2id.json"),
+    R("out", out, STRING, true, "FILE.json", NULL, "metrics"),
+    R("mode", mode, STRING, false, "NAME", "strict|he2023", "how titles are parsed and matched"),
+    R("filtered", filtered, BOOL, false, "", NULL, "drop what matches nothing before cutting at k"),
+    R("exclude-seen", exclude_seen, BOOL, false, "", NULL, "drop titles the conversation mentions"),
+    R("baseline", baseline, STRING, false, "NAME", "popularity", "score this instead of replies"),
+    R("data", data, STRING, false, "DIR", NULL, "dataset folder of the baseline"),
+};
+#undef R
+static sc_status eval_run(const void *o, json_t **result)
+{
+    static const char *const cut[4] = {"1", "5", "10", "20"};
+    sc_eval_result r = {0};
+    sc_status status = sc_eval(o, &r);
+    if (status != SC_OK)
+        return status;
+    *result = json_pack("{s:I}", "n", (json_int_t)r.n);
+    const struct {
+        const char *name;
+        const double *value, *se;
+    } metrics[3] = {{"recall", r.recall, r.recall_se}, {"ndcg", r.ndcg, r.ndcg_se}, {"mrr", r.mrr, r.mrr_se}};
+    for (int m = 0; m < 3; m++) {
+        json_t *at = json_object();
+        for (int k = 0; k < 4; k++)
+            json_object_set_new(at, cut[k],
+                                json_pack("{s:f,s:f}", "value", metrics[m].value[k], "se", metrics[m].se[k]));
+        json_object_set_new(*result, metrics[m].name, at);
+    }
+    return SC_OK;
+}
+
+/* --- run, report, bench, doctor --------------------------------------------------------------- */
+DEFAULTS(sc_run_options, run)
+#define R(...) ROW(sc_run_options, __VA_ARGS__)
+static const setting run_settings[] = {
+    R("config", config, STRING, true, "CONFIG.yaml", NULL, "the plan"),
+    R("run-dir", run_dir, STRING, true, "DIR", NULL, "holds all results"),
+    R("dry-run", dry_run, BOOL, false, "", NULL, "say what would run"),
+};
+#undef R
+static sc_status run_run(const void *o, json_t **result)
+{
+    sc_run_result r = {0};
+    sc_status status = sc_run(o, &r);
+    if (status == SC_OK || status == SC_PARTIAL)
+        *result = json_pack("{s:I,s:I,s:f,s:s}", "stages", (json_int_t)r.n_stages, "skipped",
+                            (json_int_t)r.n_skipped, "seconds", r.seconds, "run_dir",
+                            ((const sc_run_options *)o)->run_dir);
+    return status;
+}
+
+DEFAULTS(sc_report_options, report)
+#define R(...) ROW(sc_report_options, __VA_ARGS__)
+static const setting report_settings[] = {
+    R("runs", runs, LIST, true, "RUN_DIR...", NULL, "run folders"),
+    R("out", out, STRING, true, "FILE.html", NULL, "one self-contained page"),
+};
+#undef R
+static sc_status report_run(const void *o, json_t **result)
+{
+    sc_status status = sc_report(o);
+    if (status == SC_OK)
+        *result = json_pack("{s:s}", "report", ((const sc_report_options *)o)->out);
+    return status;
+}
+
+DEFAULTS(sc_bench_options, bench)
+#define R(...) ROW(sc_bench_options, __VA_ARGS__)
+static const setting bench_settings[] = {
+    R("what", what, STRING, true, "WHAT", "embed|train|generate|kmeans|select|synth", "which piece"),
+    R("model", model, STRING, false, "DIR", NULL, "embed, train, generate: model folder"),
+    R("method", method, STRING, false, "NAME", "lora|full", "train"),
+    R("strategy", strategy, STRING, false, "NAME", "fisher|js", "select"),
+    R("rows", rows, INT, false, "N", NULL, "sequences, prompts or rows; 0: a default"),
+    R("tokens", tokens, INT, false, "N", NULL, "tokens a sequence, or new tokens a prompt"),
+    R("dim", dim, INT, false, "D", NULL, "kmeans, select"),
+    R("clusters", clusters, INT, false, "K", NULL, "kmeans"),
+    R("budget", budget, INT, false, "N", NULL, "select: picks"),
+    R("repeats", repeats, INT, false, "N", NULL, "the best is reported"),
+};
+#undef R
+static sc_status bench_run(const void *o, json_t **result)
+{
+    sc_bench_result r = {0};
+    sc_status status = sc_bench(o, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I}", "unit", r.unit, "units", r.units, "seconds", r.seconds,
+                            "per_second", r.units / r.seconds, "gflops", r.gflops, "peak_gflops", r.peak_gflops,
+                            "peak_bytes", (json_int_t)r.peak_bytes);
+    return status;
+}
+
+static void doctor_defaults(void *o)
+{
+    *(doctor_options *)o = doctor_default();
+}
+static sc_status doctor_run(const void *o, json_t **result)
+{
+    (void)o;
+    return doctor_examine(result);
+}
+
+#define VERB(id, name, positional, summary, reads, writes, s)                                                      \
+    {name, summary, reads, writes, positional, id##_settings, COUNT(id##_settings), sizeof(s), id##_defaults,      \
+     id##_run}
+
+const verb verbs[] = {
+    VERB(pull, "pull", "name", "fetch a model or data set into the local cache", "a name", "a folder",
+         sc_pull_options),
+    VERB(import_reviews, "import reviews", NULL, "raw reviews and items to a dataset folder",
+         "JSONL or CSV, plain, .gz or .zst", "dataset folder", sc_import_reviews_options),
+    VERB(import_ratings, "import ratings", NULL, "ratings to a dataset folder", "CSV", "dataset folder",
+         sc_import_ratings_options),
+    VERB(import_dialogues, "import dialogues", NULL, "conversations to evaluation dialogues", "JSONL, CSV or TSV",
+         "dialogues .jsonl", sc_import_dialogues_options),
+    VERB(embed, "embed", NULL, "texts to vectors by a language model's hidden states", "dataset and model folder",
+         "embeddings.npy, embeddings.json", sc_embed_options),
+    VERB(select, "select", NULL, "choose the most informative reviews under a budget", "dataset folder, embeddings.npy",
+         "selection.jsonl", sc_select_options),
+    VERB(synth, "synth", NULL, "grow conversations from the selection with a teacher",
+         "dataset folder, selection.jsonl", "dialogues.jsonl", sc_synth_options),
+    VERB(train, "train", NULL, "fine-tune a model on dialogues", "model folder, dialogues.jsonl",
+         "PEFT adapter or model folder", sc_train_options),
+    VERB(merge, "merge", NULL, "put an adapter into its base model", "model folder, PEFT adapter", "model folder",
+         sc_merge_options),
+    VERB(recommend, "recommend", NULL, "rank titles for conversations", "model folder, dialogues", "replies.jsonl",
+         sc_recommend_options),
+    VERB(eval, "eval", NULL, "score ranked titles", "replies.jsonl, dialogues, items", "metrics.json, metrics.jsonl",
+         sc_eval_options),
+    VERB(run, "run", "config", "all of the above, from one YAML file", "CONFIG.yaml", "run folder", sc_run_options),
+    VERB(report, "report", "runs", "run folders to one HTML page", "run folders", "report.html", sc_report_options),
+    VERB(bench, "bench", "what", "throughput on this machine, beside its floor", "a model folder or nothing",
+         "figures on stdout", sc_bench_options),
+    {"doctor", "what this machine has and lacks", "the machine", "a list on stdout", NULL, NULL, 0,
+     sizeof(doctor_options), doctor_defaults, doctor_run},
+};
+const size_t n_verbs = COUNT(verbs);
