@@ -41,7 +41,7 @@ typedef struct gguf_value {
 #define GGUF_MAX_DIMS 4
 typedef struct gguf_tensor {
     const char *name;
-    uint32_t type;                /* ggml_type */
+    uint32_t type; /* ggml_type */
     int n_dims;
     int64_t shape[GGUF_MAX_DIMS]; /* ggml's order: shape[0] is the row, the fastest axis; beyond n_dims 1 */
     int64_t row_values, n_rows;   /* row_values = shape[0] */
@@ -69,7 +69,8 @@ sc_status gguf_get_string(const gguf *g, const char *key, const char *fallback, 
 sc_status gguf_get_bool(const gguf *g, const char *key, bool fallback, bool *out);
 /* An array of strings; of integers (any integer kind). */
 sc_status gguf_need_strings(const gguf *g, const char *key, const char *const **out, size_t *n);
-sc_status gguf_array_ints(const gguf *g, const char *key, int64_t *out, size_t n); /* n = the array's length */
+sc_status gguf_array_ints(const gguf *g, const char *key, int64_t *out,
+                          size_t n); /* n = the array's length */
 
 size_t gguf_n_tensors(const gguf *g);
 const gguf_tensor *gguf_tensor_at(const gguf *g, size_t i); /* in the file's order */

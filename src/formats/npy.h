@@ -17,9 +17,9 @@ typedef struct npy_file {
     int n_dims;                  /* 1..3 */
     int64_t shape[NPY_MAX_DIMS]; /* axes beyond n_dims are 1, so shape[0] rows of shape[1]*shape[2] values */
     int64_t n_values;
-    const void *data;            /* [n_values], aligned for its type, valid until npy_close */
+    const void *data; /* [n_values], aligned for its type, valid until npy_close */
     file_map map;
-    void *copy;                  /* the data again, where the file holds it at an odd address */
+    void *copy; /* the data again, where the file holds it at an odd address */
 } npy_file;
 
 /* SC_BAD_INPUT with a sentence for what is not such a file, is cut short or has bytes left over. */
@@ -31,7 +31,8 @@ void npy_close(npy_file *file); /* {0} is fine */
 /* Rows in order of the first axis. shape[0] = -1: as many as come, filled in at the commit; else the
  * commit checks that exactly shape[0] rows came. Atomic (base/file.h). */
 typedef struct npy_writer npy_writer;
-sc_status npy_writer_open(const char *path, npy_type type, int n_dims, const int64_t *shape, npy_writer **out);
+sc_status npy_writer_open(const char *path, npy_type type, int n_dims, const int64_t *shape,
+                          npy_writer **out);
 sc_status npy_writer_rows(npy_writer *w, const void *rows, int64_t n_rows);
 sc_status npy_writer_commit(npy_writer **w); /* closes in every case; *w becomes NULL */
 void npy_writer_discard(npy_writer **w);     /* fine with NULL */

@@ -63,8 +63,8 @@ typedef struct record_field {
     record_kind kind;
     const char *bytes; /* STRING (valid UTF-8, terminated) and BYTES */
     size_t n;
-    int64_t i;         /* INT, BOOL */
-    double number;     /* NUMBER, INT */
+    int64_t i;     /* INT, BOOL */
+    double number; /* NUMBER, INT */
 } record_field;
 typedef struct record_map {
     record_field *fields;
@@ -73,7 +73,7 @@ typedef struct record_map {
     char *where;
 } record_map;
 sc_status record_unpack(const void *payload, size_t n, const char *where, record_map *out);
-void record_map_free(record_map *map); /* {0} is fine */
+void record_map_free(record_map *map);                                   /* {0} is fine */
 const record_field *record_find(const record_map *map, const char *key); /* NULL if there is none */
 /* A missing or nil field is an error in need_*, the fallback in get_*; a wrong kind an error in both. */
 sc_status record_need_string(const record_map *map, const char *key, const char **out);

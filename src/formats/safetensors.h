@@ -34,10 +34,11 @@ typedef struct st_tensor {
     int n_dims;                 /* 0 for a scalar */
     int64_t shape[ST_MAX_DIMS]; /* axes beyond n_dims are 1 */
     int64_t n_values;
-    const void *data; /* in the mapping; writers of the format align it, but the format does not ask for it: */
-    bool aligned;     /* whether data may be read through a pointer of its type */
+    const void
+        *data;    /* in the mapping; writers of the format align it, but the format does not ask for it: */
+    bool aligned; /* whether data may be read through a pointer of its type */
     size_t n_bytes;
-    size_t file;      /* which shard, 0-based */
+    size_t file; /* which shard, 0-based */
 } st_tensor;
 
 typedef struct safetensors safetensors;
@@ -48,7 +49,7 @@ sc_status safetensors_open(const char *path, safetensors **out);
 void safetensors_close(safetensors *s); /* NULL is fine */
 
 size_t safetensors_count(const safetensors *s);
-const st_tensor *safetensors_at(const safetensors *s, size_t i); /* sorted by name (bytewise) */
+const st_tensor *safetensors_at(const safetensors *s, size_t i);           /* sorted by name (bytewise) */
 const st_tensor *safetensors_find(const safetensors *s, const char *name); /* NULL if there is none */
 /* A missing tensor is SC_BAD_INPUT with a sentence that names it, the file and the nearest name. */
 sc_status safetensors_need(const safetensors *s, const char *name, const st_tensor **out);
@@ -74,8 +75,8 @@ typedef struct safetensors_writer safetensors_writer;
  * "X-00001-of-0000N.safetensors" in the order of the plan, with "X.safetensors.index.json" beside
  * them (Hugging Face's layout; one tensor larger than the limit has a shard of its own).
  * Put wide types before narrow ones: the format has no padding between tensors. */
-sc_status safetensors_writer_open(const char *path, const st_plan *tensors, size_t n_tensors, uint64_t shard_limit,
-                                  safetensors_writer **out);
+sc_status safetensors_writer_open(const char *path, const st_plan *tensors, size_t n_tensors,
+                                  uint64_t shard_limit, safetensors_writer **out);
 /* The bytes of the tensors in the order of the plan, in pieces of any size. */
 sc_status safetensors_writer_data(safetensors_writer *w, const void *bytes, size_t n_bytes);
 /* Checks that every byte came; closes in every case; *w becomes NULL. */
