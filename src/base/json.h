@@ -6,10 +6,15 @@
 
 #include "base/file.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Parses one value; duplicate keys are refused. `where` ("reviews.jsonl:12") opens the sentence. */
 sc_status json_parse(const char *text, size_t n, const char *where, json_t **out);
 sc_status json_parse_file(const char *path, json_t **out);
-/* The next line of a JSONL file as an object; *out = NULL at the end. Blank lines are skipped. */
+/* The next line of a JSONL file as an object; *out = NULL at the end. Blank lines are skipped. Who
+ * wants to go on after a malformed line takes line_reader_next() and json_parse() apart. */
 sc_status json_next_line(line_reader *r, json_t **out);
 
 /* Typed access. A missing key, or null, is an error in need_*, and the given default in get_*;
@@ -32,4 +37,7 @@ sc_status json_write_file(const char *path, const json_t *value); /* indented by
 /* A string value from bytes that may not be UTF-8 (repaired). */
 json_t *json_text(const char *text);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

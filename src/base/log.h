@@ -5,6 +5,10 @@
 #include "base/status.h"
 #include "seedcorn/log.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 void log_message(sc_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define log_debug(...) log_message(SC_LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_message(SC_LOG_INFO, __VA_ARGS__)
@@ -21,4 +25,7 @@ void progress_end(progress *p);                 /* NULL is fine */
 /* SC_INTERRUPTED with a sentence if the program asked to stop, else SC_OK. Polled by long loops. */
 sc_status check_cancelled(void);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

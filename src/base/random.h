@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What the number is for. Extend at the end: the values are part of the reproducible output. */
 typedef enum random_stage {
     RANDOM_IMPORT = 1,
@@ -20,7 +24,9 @@ typedef enum random_stage {
     RANDOM_TEST
 } random_stage;
 
-/* A stream of numbers for one (seed, stage, row, step). */
+/* A stream of numbers for one (seed, stage, row, step). The layout, for kernels that draw by index:
+ * key = {low(seed), high(seed) ^ stage << 24}, counter = {block, step, low(row), high(row)}; block
+ * b holds the 32-bit numbers 4b .. 4b + 3 of the stream. random_u64 is first << 32 | second. */
 typedef struct random_stream {
     uint32_t key[2];
     uint32_t counter[4];
@@ -38,4 +44,7 @@ void random_shuffle(random_stream *r, int64_t *values, size_t n); /* Fisher-Yate
 /* The raw block function, for kernels that draw by index: out[0..3] of counter c under key k. */
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -5,6 +5,10 @@
 
 #include "seedcorn/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Stores the sentence for sc_last_error() and returns `status`. One sentence: what failed, where
  * (file:line of the input), and what to do about it. Control characters are made visible. */
 sc_status sc_fail(sc_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -23,7 +27,11 @@ sc_status sc_fail_errno(sc_status status, const char *format, ...) __attribute__
 
 /* Allocation that fails with a sentence; `bytes` may come from input (checked for overflow). */
 sc_status sc_alloc(void *out_pointer, size_t count, size_t size);  /* zeroed; *(void **)out_pointer */
-sc_status sc_grow(void *in_out_pointer, size_t *capacity, size_t needed, size_t size); /* doubles */
+/* Doubles until `needed` items fit; the new ones are not zeroed. */
+sc_status sc_grow(void *in_out_pointer, size_t *capacity, size_t needed, size_t size);
 sc_status sc_strdup(char **out, const char *text);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,6 +7,10 @@
 
 #include "base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A growing byte string, always terminated by a zero. {0} is empty. An allocation that fails is
  * remembered (`failed`), so that a row of appends is checked once by strbuf_status(). */
 typedef struct strbuf {
@@ -19,6 +23,7 @@ void strbuf_append(strbuf *s, const char *bytes, size_t n);
 void strbuf_puts(strbuf *s, const char *text);
 void strbuf_putc(strbuf *s, char c);
 void strbuf_printf(strbuf *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_vprintf(strbuf *s, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 void strbuf_clear(strbuf *s);           /* keeps the memory */
 void strbuf_free(strbuf *s);
 char *strbuf_take(strbuf *s);           /* the string, to be freed by the caller; s becomes empty */
@@ -32,7 +37,10 @@ size_t utf8_encode(uint32_t code_point, char out[4]);
 bool utf8_valid(const char *text, size_t n);
 /* Appends text with every maximal invalid part replaced by U+FFFD; counts the replacements. */
 size_t utf8_sanitize(strbuf *out, const char *text, size_t n);
-/* Unicode lower case (utf8proc), appended. */
+/* Appends text with everything that could spoil a line or a terminal (control characters, line and
+ * direction marks, invalid bytes) as \n, \t, \xNN or \u{N}. */
+void text_visible(strbuf *out, const char *text, size_t n);
+/* Unicode lower case, code point by code point (utf8proc's simple mapping), appended. */
 void utf8_lower(strbuf *out, const char *text, size_t n);
 /* Levenshtein distance over code points, unit costs. `limit`: results above it come back as
  * limit + 1; -1: no limit. */
@@ -48,4 +56,7 @@ void text_fold_spaces(strbuf *out, const char *text, size_t n);
 sc_status text_expand(strbuf *out, const char *pattern, const char *where, const char *const *names,
                       const char *const *values);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
