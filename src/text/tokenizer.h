@@ -17,7 +17,8 @@ typedef struct token_ids {
 void token_ids_free(token_ids *t);
 sc_status token_ids_push(token_ids *t, int32_t id);
 
-/* `path` is a tokenizer.json, or a folder that holds one. */
+/* `path` is a tokenizer.json, or a folder that holds one. What the file asks for and we do not do (another
+ * model than BPE, no ByteLevel, a normalizer that is not NFC ...) is SC_BAD_INPUT, naming it. */
 sc_status tokenizer_open(const char *path, tokenizer **out);
 /* From parsed parts, as a GGUF holds them: tokens[i] in the byte-level alphabet, merges "a b",
  * types (llama.cpp: 1 normal, 3 control), pre: "smollm" | "gpt-2" | "llama-bpe" | "qwen2". */
@@ -41,7 +42,8 @@ sc_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, bool 
 sc_status tokenizer_encode_batch(const tokenizer *t, const char *const *texts, size_t n_texts,
                                  bool parse_special, token_ids *out);
 /* Appends the bytes of ids; special tokens are left out unless keep_special. The result may end
- * inside a UTF-8 sequence. */
+ * inside a UTF-8 sequence. Ids above the vocabulary (models have more rows than tokens) give nothing;
+ * a negative one is SC_BAD_INPUT. */
 sc_status tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n, bool keep_special, strbuf *out);
 
 #endif

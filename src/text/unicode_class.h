@@ -1,0 +1,18 @@
+/* Letters, numbers and white space as the `tokenizers` library sees them, whatever the Unicode
+ * version of the libraries on this machine. */
+#ifndef SC_TEXT_UNICODE_CLASS_H
+#define SC_TEXT_UNICODE_CLASS_H
+
+#include <stdint.h>
+
+typedef enum unicode_class_id {
+    UNICODE_OTHER = 0,
+    UNICODE_LETTER = 1,  /* \p{L} in Oniguruma */
+    UNICODE_NUMBER = 2,  /* \p{N} in Oniguruma, and numeric in Rust */
+    UNICODE_NUMERIC = 3, /* numeric in Rust alone (its Unicode version is newer) */
+    UNICODE_SPACE = 4    /* \s in Oniguruma */
+} unicode_class_id;
+
+unicode_class_id unicode_class(uint32_t code_point);
+
+#endif
