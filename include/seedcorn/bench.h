@@ -11,12 +11,11 @@ extern "C" {
 typedef struct sc_bench_options {
     size_t struct_size;
     sc_common common;
-    const char *what;      /* "embed", "train", "generate", "kmeans", "select", "synth" */
+    const char *what;      /* "embed", "train", "generate", "kmeans", "select" (fisher) */
     const char *model;     /* model folder, for embed, train and generate */
     const char *method;    /* train: "lora" (default) or "full" */
-    const char *strategy;  /* select: "fisher" (default) or "js" */
     int64_t rows;          /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */
-    int64_t tokens;        /* tokens a sequence, or new tokens a prompt; 256 and 64 */
+    int64_t tokens;        /* tokens a sequence (256), new tokens a prompt (64); 0: these */
     int64_t dim;           /* kmeans, select: columns, 576 */
     int64_t clusters;      /* kmeans: 64 */
     int64_t budget;        /* select: picks, 200 */
@@ -26,7 +25,7 @@ typedef struct sc_bench_options {
 typedef struct sc_bench_result {
     double seconds;        /* of the best repeat */
     double units;          /* what was worked off in one repeat */
-    const char *unit;      /* "tokens", "picks", "row-iterations", "requests" (static string) */
+    const char *unit;      /* "tokens", "picks", "row-iterations" (static string) */
     double gflops;         /* achieved, 1e9 floating-point operations per second; 0: not counted */
     double peak_gflops;    /* of a plain matrix product in the same process and dtype; 0: not measured */
     int64_t peak_bytes;    /* resident memory, the most so far */

@@ -68,8 +68,11 @@ void help_print(const verb *v, const char *group)
         if (group == NULL || strncmp(verbs[i].name, group, strlen(group)) == 0)
             printf("  %-18s %s\n", verbs[i].name, verbs[i].summary);
     print_everywhere();
-    printf("\nExit codes: 0 done, 1 done in part, 2 usage, 3 bad input, 4 settings differ from the run to be resumed,\n"
-           "5 device, 6 network or endpoint, 7 authentication, 8 budget reached, 9 quota exhausted, 10 cannot write,\n"
-           "11 memory, 12 the folder is in use, 70 a bug of ours, 130/143 interrupted with everything finished kept.\n"
+    printf("\nExit codes: 0 done, 1 done in part, 2 usage, 3 bad input, 4 settings differ from the run to be "
+           "resumed,\n"
+           "5 device, 6 network or endpoint, 7 authentication, 8 budget reached, 9 quota exhausted, 10 "
+           "cannot write,\n"
+           "11 memory, 12 the folder is in use, 70 a bug of ours, 130/143 interrupted with everything "
+           "finished kept.\n"
            "'seedcorn VERB --help' lists the flags of a verb.\n");
 }

@@ -5,15 +5,15 @@
 #include "pipeline/settings.h"
 
 typedef struct command {
-    options options;        /* of the verb */
-    bool json;              /* result as JSON on stdout */
-    bool quiet;             /* no messages below warnings, no progress */
-    bool verbose;           /* debug messages */
+    options options; /* of the verb */
+    bool json;       /* result as JSON on stdout */
+    bool quiet;      /* no messages below warnings, no progress */
+    bool verbose;    /* debug messages */
     bool no_progress;
-    bool help;              /* print help and stop */
+    bool help; /* print help and stop */
     bool version;
-    const verb *verb;       /* NULL: none named */
-    const char *group;      /* "import" when only the first word of a two-word verb was given */
+    const verb *verb;  /* NULL: none named */
+    const char *group; /* "import" when only the first word of a two-word verb was given */
 } command;
 
 /* argv[1..) to a command. --flag VALUE, --flag=VALUE, --flag, --no-flag; a list takes all values up to

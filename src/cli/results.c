@@ -52,21 +52,6 @@ static void print_values(const json_t *result)
     }
 }
 
-/* recommend --request: the reply itself. */
-static bool print_reply(const command *c)
-{
-    if (strcmp(c->verb->name, "recommend") != 0 || options_string(&c->options, "request") == NULL ||
-        options_string(&c->options, "out") == NULL)
-        return false;
-    json_error_t error;
-    json_t *reply = json_load_file(options_string(&c->options, "out"), JSON_DISABLE_EOF_CHECK, &error);
-    const char *text = json_string_value(json_object_get(reply, "text"));
-    if (text != NULL)
-        printf("%s\n", text);
-    json_decref(reply);
-    return text != NULL;
-}
-
 void result_print(const command *c, const json_t *result)
 {
     if (c->json) {
@@ -80,8 +65,11 @@ void result_print(const command *c, const json_t *result)
         print_checks(result);
     else if (json_object_get(result, "recall") != NULL)
         print_metrics(result);
-    else if (json_object_size(result) == 1 && json_is_string(json_object_iter_value(json_object_iter((json_t *)result))))
+    else if (json_object_size(result) == 1 &&
+             json_is_string(json_object_iter_value(json_object_iter((json_t *)result))))
         printf("%s\n", json_string_value(json_object_iter_value(json_object_iter((json_t *)result))));
-    else if (!print_reply(c))
+    else if (json_object_get(result, "reply") != NULL)
+        printf("%s\n", json_string_value(json_object_get(json_object_get(result, "reply"), "text")));
+    else
         print_values(result);
 }

@@ -220,7 +220,8 @@ sc_status manifest_is_done(manifest *m, const stage *s, const char *fingerprint,
     const char *path;
     json_t *hash;
     *done = false;
-    if (strcmp(entry_text(m, s, "state"), "done") != 0 || strcmp(entry_text(m, s, "fingerprint"), fingerprint) != 0)
+    if (strcmp(entry_text(m, s, "state"), "done") != 0 ||
+        strcmp(entry_text(m, s, "fingerprint"), fingerprint) != 0)
         return SC_OK;
     json_object_foreach(json_object_get(entry_of(m, s), "outputs"), path, hash)
     {
@@ -244,9 +245,9 @@ bool manifest_is_stale(const manifest *m, const stage *s, const char *fingerprin
 
 sc_status manifest_begin(manifest *m, const stage *s, const char *fingerprint)
 {
-    json_object_set_new(json_object_get(m->root, "stages"), s->key,
-                        json_pack("{s:s,s:s,s:s}", "verb", s->verb->name, "state", "running", "fingerprint",
-                                  fingerprint));
+    json_object_set_new(
+        json_object_get(m->root, "stages"), s->key,
+        json_pack("{s:s,s:s,s:s}", "verb", s->verb->name, "state", "running", "fingerprint", fingerprint));
     return manifest_save(m);
 }
 
@@ -278,8 +279,8 @@ cleanup:
     return status;
 }
 
-sc_status manifest_finish(manifest *m, const stage *s, const char *fingerprint, json_t *inputs, json_t *result,
-                          double seconds, const char *device, bool partial)
+sc_status manifest_finish(manifest *m, const stage *s, const char *fingerprint, json_t *inputs,
+                          json_t *result, double seconds, const char *device, bool partial)
 {
     json_t *outputs = json_object(), *settings = options_json(&s->options);
     char stamp[32] = "";
@@ -293,10 +294,11 @@ sc_status manifest_finish(manifest *m, const stage *s, const char *fingerprint, 
         json_decref(settings);
         return status;
     }
-    json_t *entry = json_pack("{s:s,s:s,s:s,s:b,s:O,s:o,s:o,s:O?,s:s?,s:f,s:s,s:s,s:s}", "verb", s->verb->name,
-                              "state", "done", "fingerprint", fingerprint, "partial", partial, "inputs", inputs,
-                              "outputs", outputs, "settings", settings, "result", result, "product", relative(m, s->product),
-                              "seconds", seconds, "finished", stamp, "device", device, "seedcorn", sc_version());
+    json_t *entry =
+        json_pack("{s:s,s:s,s:s,s:b,s:O,s:o,s:o,s:O?,s:s?,s:f,s:s,s:s,s:s}", "verb", s->verb->name, "state",
+                  "done", "fingerprint", fingerprint, "partial", partial, "inputs", inputs, "outputs",
+                  outputs, "settings", settings, "result", result, "product", relative(m, s->product),
+                  "seconds", seconds, "finished", stamp, "device", device, "seedcorn", sc_version());
     if (entry == NULL)
         return sc_fail(SC_MEMORY, "memory does not suffice for the manifest");
     json_object_set_new(json_object_get(m->root, "stages"), s->key, entry);

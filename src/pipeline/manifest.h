@@ -9,10 +9,10 @@
 #include "pipeline/plan.h"
 
 typedef struct manifest {
-    char *path;       /* RUN_DIR/manifest.json */
+    char *path; /* RUN_DIR/manifest.json */
     char *run_dir;
-    json_t *root;     /* {"seedcorn", "stages": {key: {...}}} */
-    json_t *hashes;   /* cache of this process: path -> [size, mtime, sha256] */
+    json_t *root;   /* {"seedcorn", "stages": {key: {...}}} */
+    json_t *hashes; /* cache of this process: path -> [size, mtime, sha256] */
 } manifest;
 
 /* A folder without a manifest gives an empty one. */
@@ -33,7 +33,7 @@ sc_status manifest_is_done(manifest *m, const stage *s, const char *fingerprint,
 bool manifest_is_stale(const manifest *m, const stage *s, const char *fingerprint);
 sc_status manifest_begin(manifest *m, const stage *s, const char *fingerprint);
 /* Records outputs, result and seconds. */
-sc_status manifest_finish(manifest *m, const stage *s, const char *fingerprint, json_t *inputs, json_t *result,
-                          double seconds, const char *device, bool partial);
+sc_status manifest_finish(manifest *m, const stage *s, const char *fingerprint, json_t *inputs,
+                          json_t *result, double seconds, const char *device, bool partial);
 
 #endif

@@ -28,8 +28,8 @@ static sc_status write_event(const char *run_dir, const char *event, const stage
 {
     sc_status status = SC_OK;
     char *path = path_join(run_dir, "events.jsonl"), *text = NULL;
-    json_t *line = json_pack("{s:I,s:s,s:s,s:f}", "time", (json_int_t)time(NULL), "event", event, "stage", s->key,
-                             "seconds", seconds);
+    json_t *line = json_pack("{s:I,s:s,s:s,s:f}", "time", (json_int_t)time(NULL), "event", event, "stage",
+                             s->key, "seconds", seconds);
     int file = -1;
 
     text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
@@ -163,7 +163,9 @@ static void describe(const plan *p, manifest *m)
         const json_t *entry = json_object_get(json_object_get(m->root, "stages"), p->stages[i].key);
         const char *state = json_string_value(json_object_get(entry, "state"));
         log_info("%-24s %s%s", p->stages[i].key, p->stages[i].verb->summary,
-                 state == NULL ? "" : strcmp(state, "done") == 0 ? " (done before)" : " (begun)");
+                 state == NULL                ? ""
+                 : strcmp(state, "done") == 0 ? " (done before)"
+                                              : " (begun)");
     }
 }
 

@@ -293,7 +293,8 @@ static sc_status read_entry(plan *p, yaml_file *y, const char *section, const ya
             return options_set(&s->options, "name", text, where);
         }
         if (!empty)
-            return sc_fail(SC_USAGE, "%s: '%s' takes a mapping of its settings, or a list of them", where, section);
+            return sc_fail(SC_USAGE, "%s: '%s' takes a mapping of its settings, or a list of them", where,
+                           section);
         if (strcmp(section, "import") == 0)
             return sc_fail(SC_USAGE, "%s: an import needs kind: reviews, ratings or dialogues", where);
         SC_TRY(stage_add(p, verb_find(section), section, where, &s));
@@ -304,8 +305,8 @@ static sc_status read_entry(plan *p, yaml_file *y, const char *section, const ya
     bool is_pull = strcmp(section, "pull") == 0;
     const char *name = is_pull ? NULL : mapping_scalar(y, mapping, "name");
     if (name != NULL && !name_is_plain(name))
-        SC_TRY(sc_fail(SC_USAGE, "%s: the name '%s' becomes a folder: letters, digits, '.', '_' and '-' only", where,
-                       name));
+        SC_TRY(sc_fail(SC_USAGE, "%s: the name '%s' becomes a folder: letters, digits, '.', '_' and '-' only",
+                       where, name));
     if (name == NULL && strcmp(section, "import") == 0)
         name = v->name + strlen("import ");
     SC_TRY(sc_strdup(&s->name, name ? name : ""));
@@ -313,7 +314,8 @@ static sc_status read_entry(plan *p, yaml_file *y, const char *section, const ya
         const char *key = scalar(node_at(y, i->key));
         if (key == NULL)
             SC_TRY(sc_fail(SC_USAGE, "%s: a key must be a plain word", where));
-        if ((strcmp(key, "name") == 0 && !is_pull) || (strcmp(key, "kind") == 0 && strcmp(section, "import") == 0))
+        if ((strcmp(key, "name") == 0 && !is_pull) ||
+            (strcmp(key, "kind") == 0 && strcmp(section, "import") == 0))
             continue;
         SC_TRY(set_value(p, y, s, key, node_at(y, i->value)));
     }
@@ -356,10 +358,11 @@ static sc_status check_top_key(const char *key, const char *where)
     const char *near = text_nearest(key, names);
     if (near != NULL)
         return sc_fail(SC_USAGE, "%s: '%s' is no verb of a run; did you mean '%s'?", where, key, near);
-    return sc_fail(SC_USAGE,
-                   "%s: '%s' is no verb of a run; the keys are pull, import, embed, select, synth, train, merge, "
-                   "recommend, eval and device, dtype, threads, seed",
-                   where, key);
+    return sc_fail(
+        SC_USAGE,
+        "%s: '%s' is no verb of a run; the keys are pull, import, embed, select, synth, train, merge, "
+        "recommend, eval and device, dtype, threads, seed",
+        where, key);
 }
 
 /* Two entries of one YAML mapping may not share a key: libyaml keeps both, the second would win silently. */
@@ -470,8 +473,8 @@ static sc_status default_link(plan *p, size_t self, const struct feed *f)
     if (n == 0)
         return SC_OK; /* options_check names what is missing */
     if (n > 1)
-        return sc_fail(SC_USAGE, "%s: '%s' has %zu stages '%s' to take '%s' from: name one", s->where, s->verb->name,
-                       n, f->producer, f->setting);
+        return sc_fail(SC_USAGE, "%s: '%s' has %zu stages '%s' to take '%s' from: name one", s->where,
+                       s->verb->name, n, f->producer, f->setting);
     const stage *producer = &p->stages[found];
     if (f->items && producer->items == NULL)
         return SC_OK;
@@ -588,8 +591,8 @@ sc_status plan_resolve(plan *p, size_t i)
         bool items = strcmp(s->links[k].setting->name, "items") == 0;
         const char *path = items ? producer->items : producer->product;
         if (path == NULL)
-            return sc_fail(SC_USAGE, "%s: '%s' makes no %s for '%s'; give its import a file of items", s->where,
-                           producer->key, items ? "catalogue" : "product", s->key);
+            return sc_fail(SC_USAGE, "%s: '%s' makes no %s for '%s'; give its import a file of items",
+                           s->where, producer->key, items ? "catalogue" : "product", s->key);
         sc_status status = options_set(&s->options, s->links[k].setting->name, path, s->where);
         if (status != SC_OK)
             return status;
@@ -619,7 +622,8 @@ sc_status plan_yaml(const plan *p, strbuf *out)
         json_t *value;
         json_object_foreach(values, key, value)
         {
-            if (json_is_null(value) || strcmp(key, "out") == 0 || (json_is_array(value) && !json_array_size(value)))
+            if (json_is_null(value) || strcmp(key, "out") == 0 ||
+                (json_is_array(value) && !json_array_size(value)))
                 continue;
             char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
             strbuf_printf(out, "  %s%s: %s\n", dash, key, text ? text : "null");

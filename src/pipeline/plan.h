@@ -8,28 +8,28 @@
 /* A setting whose value is another stage's product. */
 typedef struct stage_link {
     const setting *setting;
-    size_t producer;          /* index of the stage */
+    size_t producer; /* index of the stage */
 } stage_link;
 
 typedef struct stage {
     const verb *verb;
-    char *section;            /* top-level key of the YAML: "import" for "import reviews" */
-    char *name;               /* "" where the file gives none */
-    char *key;                /* "train/lora": unique, the stage's name in the manifest */
-    char *where;              /* "config.yaml:12" */
-    options options;          /* links and out are filled in before the stage runs */
+    char *section;   /* top-level key of the YAML: "import" for "import reviews" */
+    char *name;      /* "" where the file gives none */
+    char *key;       /* "train/lora": unique, the stage's name in the manifest */
+    char *where;     /* "config.yaml:12" */
+    options options; /* links and out are filled in before the stage runs */
     stage_link *links;
     size_t n_links, cap_links;
-    char *folder;             /* where its results go, NULL for pull */
-    char *product;            /* the path that other stages get; NULL until pull has told it */
-    char *items;              /* the catalogue an import makes, or NULL */
+    char *folder;  /* where its results go, NULL for pull */
+    char *product; /* the path that other stages get; NULL until pull has told it */
+    char *items;   /* the catalogue an import makes, or NULL */
 } stage;
 
 typedef struct plan {
     stage *stages;
     size_t n, cap;
-    char *config;             /* path of the YAML file */
-    char *folder;             /* its folder: relative paths in the file start there */
+    char *config; /* path of the YAML file */
+    char *folder; /* its folder: relative paths in the file start there */
 } plan;
 
 /* Unknown keys, misspelt settings (with the nearest right one), wrong types and names that no stage

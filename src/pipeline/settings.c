@@ -98,8 +98,8 @@ static sc_status unknown_name(const options *o, const char *name, const char *wh
     names[n] = NULL;
     const char *near = text_nearest(name, names);
     if (near != NULL)
-        return sc_fail(SC_USAGE, "%s: '%s' is no setting of '%s'; did you mean '%s'?", where, name, o->verb->name,
-                       near);
+        return sc_fail(SC_USAGE, "%s: '%s' is no setting of '%s'; did you mean '%s'?", where, name,
+                       o->verb->name, near);
     return sc_fail(SC_USAGE, "%s: '%s' is no setting of '%s'; 'seedcorn %s --help' lists them", where, name,
                    o->verb->name, o->verb->name);
 }

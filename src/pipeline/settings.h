@@ -12,16 +12,16 @@
 
 typedef enum setting_type {
     SETTING_STRING,
-    SETTING_LIST,  /* one flag with several values: const char *const *, NULL-terminated */
+    SETTING_LIST, /* one flag with several values: const char *const *, NULL-terminated */
     SETTING_INT,
     SETTING_REAL,
-    SETTING_BOOL   /* --name sets it, --no-name clears it */
+    SETTING_BOOL /* --name sets it, --no-name clears it */
 } setting_type;
 
 typedef struct setting {
-    const char *name;    /* "max-tokens": the flag; in YAML "max_tokens" */
+    const char *name; /* "max-tokens": the flag; in YAML "max_tokens" */
     setting_type type;
-    size_t offset;       /* in the verb's options struct */
+    size_t offset; /* in the verb's options struct */
     bool required;
     const char *value;   /* what stands behind the flag in the help: "DIR" */
     const char *choices; /* "mean|last", or NULL */
@@ -29,7 +29,7 @@ typedef struct setting {
 } setting;
 
 typedef struct verb {
-    const char *name;    /* "embed", "import reviews" */
+    const char *name; /* "embed", "import reviews" */
     const char *summary;
     const char *reads, *writes;
     const char *positional; /* name of the setting that may be given without its flag, or NULL */
@@ -51,10 +51,10 @@ const verb *verb_find(const char *name);
 /* The options of one verb with the memory that its strings live in. */
 typedef struct options {
     const verb *verb;
-    void *values;        /* the options struct */
-    char **strings;      /* everything that was allocated */
+    void *values;   /* the options struct */
+    char **strings; /* everything that was allocated */
     size_t n_strings, cap_strings;
-    bool *given;         /* [n_settings] set by the user, not by default */
+    bool *given; /* [n_settings] set by the user, not by default */
 } options;
 
 sc_status options_create(const verb *v, options *out);

@@ -1,18 +1,24 @@
 /* The table of verbs and their flags: names, defaults' owners, help. See settings.h. */
 #include "pipeline/settings.h"
 
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "base/log.h"
 #include "pipeline/doctor.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 /* One line of a table: flag, member of `struct`, type, required, value, choices, help. */
-#define ROW(s, flag, member, type, required, value, choices, help)                                                 \
-    {flag, SETTING_##type, offsetof(s, member), required, value, choices, help}
+#define ROW(s, flag, member, type, required, value, choices, help)                                           \
+    {                                                                                                        \
+        flag, SETTING_##type, offsetof(s, member), required, value, choices, help                            \
+    }
 
 /* The functions of one verb: the options struct, its default and its run function. */
-#define DEFAULTS(s, id)                                                                                            \
-    static void id##_defaults(void *o)                                                                             \
-    {                                                                                                              \
-        *(s *)o = sc_##id##_default();                                                                             \
+#define DEFAULTS(s, id)                                                                                      \
+    static void id##_defaults(void *o)                                                                       \
+    {                                                                                                        \
+        *(s *)o = sc_##id##_default();                                                                       \
     }
 
 const setting common_settings[] = {
@@ -129,9 +135,9 @@ static sc_status embed_run(const void *o, json_t **result)
     sc_embed_result r = {0};
     sc_status status = sc_embed(o, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:f}", "rows", (json_int_t)r.n_rows, "dim", (json_int_t)r.dim,
-                            "tokens", (json_int_t)r.n_tokens, "cut", (json_int_t)r.n_cut, "resumed",
-                            (json_int_t)r.n_resumed, "seconds", r.seconds);
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:f}", "rows", (json_int_t)r.n_rows, "dim",
+                            (json_int_t)r.dim, "tokens", (json_int_t)r.n_tokens, "cut", (json_int_t)r.n_cut,
+                            "resumed", (json_int_t)r.n_resumed, "seconds", r.seconds);
     return status;
 }
 
@@ -159,8 +165,8 @@ static sc_status select_run(const void *o, json_t **result)
     sc_status status = sc_select(o, &r);
     if (status == SC_OK)
         *result = json_pack("{s:I,s:I,s:I,s:f,s:f}", "rows", (json_int_t)r.n_rows, "selected",
-                            (json_int_t)r.n_selected, "dim", (json_int_t)r.dim, "objective", r.objective, "seconds",
-                            r.seconds);
+                            (json_int_t)r.n_selected, "dim", (json_int_t)r.dim, "objective", r.objective,
+                            "seconds", r.seconds);
     return status;
 }
 
@@ -172,11 +178,14 @@ static const setting synth_settings[] = {
     R("selection", selection, STRING, true, "FILE.jsonl", NULL, "what select wrote"),
     R("out", out, STRING, true, "DIR", NULL, "dialogues.jsonl and the journal"),
     R("teacher", teacher, STRING, false, "NAME", "offline|openai", "who answers"),
-    R("catalogue", catalogue, STRING, false, "DIR", NULL, "dataset folder with a wider catalogue and co-ratings"),
+    R("catalogue", catalogue, STRING, false, "DIR", NULL,
+      "dataset folder with a wider catalogue and co-ratings"),
     R("dialogues-per-seed", dialogues_per_seed, INT, false, "N", NULL, "dialogues a selected review"),
     R("domain", domain, STRING, false, "WORD", NULL, "the word in prompts and templates"),
-    R("templates", templates, STRING, false, "FILE", NULL, "style templates (JSONL) instead of the built-in pool"),
-    R("embeddings", embeddings, STRING, false, "FILE.npy", NULL, "item embeddings of the catalogue (embed --text item)"),
+    R("templates", templates, STRING, false, "FILE", NULL,
+      "style templates (JSONL) instead of the built-in pool"),
+    R("embeddings", embeddings, STRING, false, "FILE.npy", NULL,
+      "item embeddings of the catalogue (embed --text item)"),
     R("base-url", base_url, STRING, false, "URL", NULL, "openai: the endpoint"),
     R("teacher-model", teacher_model, STRING, false, "NAME", NULL, "openai: the endpoint's model"),
     R("api-key-env", api_key_env, STRING, false, "NAME", NULL, "environment variable that holds the key"),
@@ -206,7 +215,8 @@ DEFAULTS(sc_train_options, train)
 #define R(...) ROW(sc_train_options, __VA_ARGS__)
 static const setting train_settings[] = {
     R("model", model, STRING, true, "DIR", NULL, "base model folder"),
-    R("dialogues", dialogues, STRING, true, "FILE.jsonl", NULL, "chats; the loss is on the assistant's words"),
+    R("dialogues", dialogues, STRING, true, "FILE.jsonl", NULL,
+      "chats; the loss is on the assistant's words"),
     R("out", out, STRING, true, "DIR", NULL, "adapter (lora) or model folder (full)"),
     R("method", method, STRING, false, "NAME", "lora|full", "what is trained"),
     R("epochs", epochs, INT, false, "N", NULL, "passes over the dialogues"),
@@ -236,10 +246,11 @@ static sc_status train_run(const void *o, json_t **result)
     sc_train_result r = {0};
     sc_status status = sc_train(o, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "steps", (json_int_t)r.n_steps, "examples",
-                            (json_int_t)r.n_examples, "cut", (json_int_t)r.n_cut, "tokens", (json_int_t)r.n_tokens,
-                            "supervised", (json_int_t)r.n_supervised, "first_step", (json_int_t)r.first_step,
-                            "first_loss", r.first_loss, "last_loss", r.last_loss, "seconds", r.seconds);
+        *result =
+            json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "steps", (json_int_t)r.n_steps, "examples",
+                      (json_int_t)r.n_examples, "cut", (json_int_t)r.n_cut, "tokens", (json_int_t)r.n_tokens,
+                      "supervised", (json_int_t)r.n_supervised, "first_step", (json_int_t)r.first_step,
+                      "first_loss", r.first_loss, "last_loss", r.last_loss, "seconds", r.seconds);
     return status;
 }
 
@@ -269,7 +280,8 @@ static const setting recommend_settings[] = {
     R("request", request, STRING, false, "TEXT", NULL, "one sentence instead of --dialogues"),
     R("out", out, STRING, false, "FILE.jsonl", NULL, "replies"),
     R("items", items, STRING, false, "FILE", NULL, "catalogue"),
-    R("constrained", constrained, BOOL, false, "", NULL, "only distinct, existing, unseen titles of the catalogue"),
+    R("constrained", constrained, BOOL, false, "", NULL,
+      "only distinct, existing, unseen titles of the catalogue"),
     R("beams", beams, INT, false, "N", NULL, "constrained: width of the search"),
     R("max-tokens", max_tokens, INT, false, "N", NULL, "new tokens at most"),
     R("temperature", temperature, REAL, false, "T", NULL, "0: greedy"),
@@ -278,14 +290,48 @@ static const setting recommend_settings[] = {
     R("domain", domain, STRING, false, "WORD", NULL, "the word in the prompt around --request"),
 };
 #undef R
+/* A typed --request needs no file: its reply goes to a temporary folder and into the result. */
+static sc_status recommend_request(const sc_recommend_options *given, sc_recommend_result *r, json_t **reply)
+{
+    sc_status status = SC_OK;
+    sc_recommend_options o = *given;
+    const char *base = getenv("TMPDIR");
+    char folder[512], out[600];
+    json_t *line = NULL;
+
+    snprintf(folder, sizeof(folder), "%.400s/seedcorn-XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(folder) == NULL)
+        return sc_fail_errno(SC_IO, "cannot make a temporary folder in %s", base != NULL ? base : "/tmp");
+    snprintf(out, sizeof(out), "%s/replies.jsonl", folder);
+    if (o.out == NULL)
+        o.out = out;
+    SC_TRY(sc_recommend(&o, r));
+    SC_TRY(json_parse_file(o.out, &line));
+    *reply = json_incref(line);
+cleanup:
+    json_decref(line);
+    if (file_remove_tree(folder) != SC_OK)
+        log_warn("%s was left behind", folder);
+    return status;
+}
+
 static sc_status recommend_run(const void *o, json_t **result)
 {
     sc_recommend_result r = {0};
-    sc_status status = sc_recommend(o, &r);
+    const sc_recommend_options *given = o;
+    json_t *reply = NULL;
+    sc_status status;
+    if (given->request != NULL)
+        status = recommend_request(given, &r, &reply);
+    else if (given->dialogues == NULL || given->out == NULL)
+        status = sc_fail(SC_USAGE,
+                         "'recommend' needs --dialogues FILE.jsonl and --out FILE.jsonl, or --request TEXT");
+    else
+        status = sc_recommend(given, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:I,s:I,s:I,s:I,s:f}", "rows", (json_int_t)r.n_rows, "resumed",
-                            (json_int_t)r.n_resumed, "prompt_tokens", (json_int_t)r.prompt_tokens, "new_tokens",
-                            (json_int_t)r.new_tokens, "seconds", r.seconds);
+        *result = json_pack("{s:I,s:I,s:I,s:I,s:f,s:o*}", "rows", (json_int_t)r.n_rows, "resumed",
+                            (json_int_t)r.n_resumed, "prompt_tokens", (json_int_t)r.prompt_tokens,
+                            "new_tokens", (json_int_t)r.new_tokens, "seconds", r.seconds, "reply", reply);
     return status;
 }
 
@@ -363,10 +409,9 @@ static sc_status report_run(const void *o, json_t **result)
 DEFAULTS(sc_bench_options, bench)
 #define R(...) ROW(sc_bench_options, __VA_ARGS__)
 static const setting bench_settings[] = {
-    R("what", what, STRING, true, "WHAT", "embed|train|generate|kmeans|select|synth", "which piece"),
+    R("what", what, STRING, true, "WHAT", "embed|train|generate|kmeans|select", "which piece"),
     R("model", model, STRING, false, "DIR", NULL, "embed, train, generate: model folder"),
     R("method", method, STRING, false, "NAME", "lora|full", "train"),
-    R("strategy", strategy, STRING, false, "NAME", "fisher|js", "select"),
     R("rows", rows, INT, false, "N", NULL, "sequences, prompts or rows; 0: a default"),
     R("tokens", tokens, INT, false, "N", NULL, "tokens a sequence, or new tokens a prompt"),
     R("dim", dim, INT, false, "D", NULL, "kmeans, select"),
@@ -380,9 +425,9 @@ static sc_status bench_run(const void *o, json_t **result)
     sc_bench_result r = {0};
     sc_status status = sc_bench(o, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I}", "unit", r.unit, "units", r.units, "seconds", r.seconds,
-                            "per_second", r.units / r.seconds, "gflops", r.gflops, "peak_gflops", r.peak_gflops,
-                            "peak_bytes", (json_int_t)r.peak_bytes);
+        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I}", "unit", r.unit, "units", r.units, "seconds",
+                            r.seconds, "per_second", r.units / r.seconds, "gflops", r.gflops, "peak_gflops",
+                            r.peak_gflops, "peak_bytes", (json_int_t)r.peak_bytes);
     return status;
 }
 
@@ -396,9 +441,11 @@ static sc_status doctor_run(const void *o, json_t **result)
     return doctor_examine(result);
 }
 
-#define VERB(id, name, positional, summary, reads, writes, s)                                                      \
-    {name, summary, reads, writes, positional, id##_settings, COUNT(id##_settings), sizeof(s), id##_defaults,      \
-     id##_run}
+#define VERB(id, name, positional, summary, reads, writes, s)                                                \
+    {                                                                                                        \
+        name, summary, reads, writes, positional, id##_settings, COUNT(id##_settings), sizeof(s),            \
+            id##_defaults, id##_run                                                                          \
+    }
 
 const verb verbs[] = {
     VERB(pull, "pull", "name", "fetch a model or data set into the local cache", "a name", "a folder",
@@ -407,24 +454,26 @@ const verb verbs[] = {
          "JSONL or CSV, plain, .gz or .zst", "dataset folder", sc_import_reviews_options),
     VERB(import_ratings, "import ratings", NULL, "ratings to a dataset folder", "CSV", "dataset folder",
          sc_import_ratings_options),
-    VERB(import_dialogues, "import dialogues", NULL, "conversations to evaluation dialogues", "JSONL, CSV or TSV",
-         "dialogues .jsonl", sc_import_dialogues_options),
-    VERB(embed, "embed", NULL, "texts to vectors by a language model's hidden states", "dataset and model folder",
-         "embeddings.npy, embeddings.json", sc_embed_options),
-    VERB(select, "select", NULL, "choose the most informative reviews under a budget", "dataset folder, embeddings.npy",
-         "selection.jsonl", sc_select_options),
+    VERB(import_dialogues, "import dialogues", NULL, "conversations to evaluation dialogues",
+         "JSONL, CSV or TSV", "dialogues .jsonl", sc_import_dialogues_options),
+    VERB(embed, "embed", NULL, "texts to vectors by a language model's hidden states",
+         "dataset and model folder", "embeddings.npy, embeddings.json", sc_embed_options),
+    VERB(select, "select", NULL, "choose the most informative reviews under a budget",
+         "dataset folder, embeddings.npy", "selection.jsonl", sc_select_options),
     VERB(synth, "synth", NULL, "grow conversations from the selection with a teacher",
          "dataset folder, selection.jsonl", "dialogues.jsonl", sc_synth_options),
     VERB(train, "train", NULL, "fine-tune a model on dialogues", "model folder, dialogues.jsonl",
          "PEFT adapter or model folder", sc_train_options),
-    VERB(merge, "merge", NULL, "put an adapter into its base model", "model folder, PEFT adapter", "model folder",
-         sc_merge_options),
-    VERB(recommend, "recommend", NULL, "rank titles for conversations", "model folder, dialogues", "replies.jsonl",
-         sc_recommend_options),
-    VERB(eval, "eval", NULL, "score ranked titles", "replies.jsonl, dialogues, items", "metrics.json, metrics.jsonl",
-         sc_eval_options),
-    VERB(run, "run", "config", "all of the above, from one YAML file", "CONFIG.yaml", "run folder", sc_run_options),
-    VERB(report, "report", "runs", "run folders to one HTML page", "run folders", "report.html", sc_report_options),
+    VERB(merge, "merge", NULL, "put an adapter into its base model", "model folder, PEFT adapter",
+         "model folder", sc_merge_options),
+    VERB(recommend, "recommend", NULL, "rank titles for conversations", "model folder, dialogues",
+         "replies.jsonl", sc_recommend_options),
+    VERB(eval, "eval", NULL, "score ranked titles", "replies.jsonl, dialogues, items",
+         "metrics.json, metrics.jsonl", sc_eval_options),
+    VERB(run, "run", "config", "all of the above, from one YAML file", "CONFIG.yaml", "run folder",
+         sc_run_options),
+    VERB(report, "report", "runs", "run folders to one HTML page", "run folders", "report.html",
+         sc_report_options),
     VERB(bench, "bench", "what", "throughput on this machine, beside its floor", "a model folder or nothing",
          "figures on stdout", sc_bench_options),
     {"doctor", "what this machine has and lacks", "the machine", "a list on stdout", NULL, NULL, 0,

@@ -1,0 +1,295 @@
+/* sc_bench: how fast one piece runs here, on made-up input of a given size, beside the rate of a plain
+ * matrix product in the same process. Quote ratios: machines differ and are shared. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "device/device.h"
+#include "model/generate.h"
+#include "model/model.h"
+#include "select/kmeans.h"
+#include "select/strategy.h"
+#include "seedcorn/seedcorn.h"
+
+sc_bench_options sc_bench_default(void)
+{
+    return (sc_bench_options){.struct_size = sizeof(sc_bench_options),
+                              .common = sc_common_default(),
+                              .method = "lora",
+                              .dim = 576,
+                              .clusters = 64,
+                              .budget = 200,
+                              .repeats = 3};
+}
+
+/* One piece of work: set up once, then repeated; `units` and `flops` are those of one repeat. */
+typedef struct task {
+    const sc_bench_options *o;
+    device *device;
+    model *model;
+    int64_t rows, tokens;
+    int32_t *ids, *cu, *targets;
+    int64_t *offsets;
+    float *x; /* [rows][dim] for kmeans and select */
+    double units, flops;
+    const char *unit;
+} task;
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Multiply-adds of the blocks for one token, attention over `context` keys included, times two. */
+static double block_flops(const model_config *c, double context)
+{
+    double total = 0;
+    for (int l = 0; l < N_LINEARS; l++) {
+        int64_t out, in;
+        linear_shape(c, (linear)l, &out, &in);
+        total += 2.0 * (double)out * (double)in;
+    }
+    total += 4.0 * c->n_heads * c->head_dim * context;
+    return total * c->n_layers;
+}
+
+static double head_flops(const model_config *c)
+{
+    return 2.0 * c->dim * (double)c->vocab_size;
+}
+
+/* Equal sequences of random ids; every token but the last of a sequence is supervised. */
+static sc_status make_batch(task *t)
+{
+    sc_status status = SC_OK;
+    int64_t n = t->rows * t->tokens;
+    random_stream r = random_at((uint64_t)t->o->common.seed, RANDOM_TEST, 0, 0);
+
+    SC_TRY(sc_alloc(&t->ids, (size_t)n, sizeof(*t->ids)));
+    SC_TRY(sc_alloc(&t->targets, (size_t)n, sizeof(*t->targets)));
+    SC_TRY(sc_alloc(&t->cu, (size_t)t->rows + 1, sizeof(*t->cu)));
+    SC_TRY(sc_alloc(&t->offsets, (size_t)t->rows + 1, sizeof(*t->offsets)));
+    for (int64_t i = 0; i < n; i++)
+        t->ids[i] = (int32_t)random_below(&r, (uint64_t)t->model->config.vocab_size);
+    for (int64_t i = 0; i < n; i++)
+        t->targets[i] = (i + 1) % t->tokens == 0 ? -1 : t->ids[i + 1];
+    for (int64_t s = 0; s <= t->rows; s++) {
+        t->cu[s] = (int32_t)(s * t->tokens);
+        t->offsets[s] = s * t->tokens;
+    }
+cleanup:
+    return status;
+}
+
+static sc_status embed_once(task *t)
+{
+    packed_batch batch = {
+        .ids = t->ids, .cu_seqlens = t->cu, .n_seqs = t->rows, .n_tokens = t->rows * t->tokens};
+    void *hidden;
+    return model_forward(t->model, &batch, -1, &hidden);
+}
+
+static sc_status train_once(task *t)
+{
+    packed_batch batch = {
+        .ids = t->ids, .cu_seqlens = t->cu, .n_seqs = t->rows, .n_tokens = t->rows * t->tokens};
+    double loss = 0;
+    sc_status status = model_grads_zero(t->model);
+    if (status != SC_OK)
+        return status;
+    return model_train_step(t->model, &batch, t->targets, 1.0f / (float)batch.n_tokens, &loss, NULL);
+}
+
+static sc_status generate_once(task *t)
+{
+    sc_status status = SC_OK;
+    generated *out = NULL;
+    uint64_t *keys = NULL;
+    generate_options options = {.max_tokens = t->tokens, .temperature = 0, .top_p = 1};
+    int64_t total = 0;
+
+    SC_TRY(sc_alloc(&out, (size_t)t->rows, sizeof(*out)));
+    SC_TRY(sc_alloc(&keys, (size_t)t->rows, sizeof(*keys)));
+    SC_TRY(generate(t->model, t->ids, t->offsets, (size_t)t->rows, keys, &options, out, NULL));
+    for (int64_t i = 0; i < t->rows; i++)
+        total += out[i].n;
+    t->units = (double)total;
+cleanup:
+    if (out != NULL)
+        generated_free(out, (size_t)t->rows);
+    free(out);
+    free(keys);
+    return status;
+}
+
+static sc_status kmeans_once(task *t)
+{
+    resident x = {0};
+    kmeans_result result = {0};
+    kmeans_options options = {.k = t->o->clusters, .seed = (uint64_t)t->o->common.seed, .max_iterations = 10};
+    sc_status status = resident_open(t->device->ops, t->x, (size_t)(t->rows * t->o->dim) * sizeof(float), &x);
+    if (status == SC_OK)
+        status = kmeans(&x, t->rows, t->o->dim, &options, &result);
+    t->units = (double)t->rows * (double)result.iterations;
+    t->flops = 2.0 * t->units * (double)t->o->clusters * (double)t->o->dim;
+    kmeans_free(&result);
+    resident_close(&x);
+    return status;
+}
+
+static sc_status select_once(task *t)
+{
+    sc_status status = SC_OK;
+    selection_pick *picks = NULL;
+    selection_task work = {.device = t->device,
+                           .x = t->x,
+                           .n = t->rows,
+                           .dim = t->o->dim,
+                           .budget = t->o->budget,
+                           .seed = (uint64_t)t->o->common.seed,
+                           .lambda = 1};
+    SC_TRY(sc_alloc(&picks, (size_t)t->o->budget, sizeof(*picks)));
+    SC_TRY(fisher_select(&work, picks));
+    t->units = (double)t->o->budget;
+    t->flops = 2.0 * t->units * (double)t->rows * (double)t->o->dim;
+cleanup:
+    free(picks);
+    return status;
+}
+
+/* Clustered rows: what embeddings look like to k-means. */
+static sc_status make_rows(task *t)
+{
+    int64_t dim = t->o->dim;
+    sc_status status = sc_alloc(&t->x, (size_t)t->rows, (size_t)dim * sizeof(float));
+    for (int64_t i = 0; status == SC_OK && i < t->rows; i++) {
+        random_stream own = random_at((uint64_t)t->o->common.seed, RANDOM_TEST, (uint64_t)i, 1);
+        random_stream shared = random_at((uint64_t)t->o->common.seed, RANDOM_TEST, (uint64_t)(i % 64), 2);
+        for (int64_t d = 0; d < dim; d++)
+            t->x[i * dim + d] = (float)(random_normal(&shared) + 0.5 * random_normal(&own));
+    }
+    return status;
+}
+
+/* The rate of C [m][n] = A [m][k] B [n][k]' of a block's size, in 1e9 operations per second. */
+static sc_status measure_peak(device *d, double *gflops)
+{
+    enum { M = 1024, N = 1536, K = 576 };
+    sc_status status = SC_OK;
+    void *a = NULL, *b = NULL, *c = NULL;
+    size_t size = dtype_size(d->dtype);
+    const ops *t = d->ops;
+
+    *gflops = 0;
+    SC_TRY(t->alloc(&a, (size_t)M * K * size));
+    SC_TRY(t->alloc(&b, (size_t)N * K * size));
+    SC_TRY(t->alloc(&c, (size_t)M * N * size));
+    SC_TRY(t->fill_zero(NULL, a, (size_t)M * K * size));
+    SC_TRY(t->fill_zero(NULL, b, (size_t)N * K * size));
+    for (int repeat = 0; repeat < 6; repeat++) {
+        double start = seconds_now();
+        for (int i = 0; i < 5; i++)
+            SC_TRY(t->gemm(NULL, false, true, M, N, K, 1, a, d->dtype, K, b, d->dtype, K, 0, c, d->dtype, N));
+        SC_TRY(t->synchronise(NULL));
+        double rate = 5 * 2.0 * M * N * K / (seconds_now() - start) * 1e-9;
+        *gflops = rate > *gflops && repeat > 0 ? rate : *gflops;
+    }
+cleanup:
+    t->release(a);
+    t->release(b);
+    t->release(c);
+    return status;
+}
+
+typedef sc_status (*repeat_fn)(task *t);
+
+static sc_status prepare(task *t, repeat_fn *repeat)
+{
+    sc_status status = SC_OK;
+    const sc_bench_options *o = t->o;
+    const char *what = o->what;
+    bool on_model = strcmp(what, "embed") == 0 || strcmp(what, "train") == 0 || strcmp(what, "generate") == 0;
+
+    if (!on_model) {
+        t->rows = o->rows ? o->rows : 24000;
+        *repeat = strcmp(what, "kmeans") == 0 ? kmeans_once : select_once;
+        t->unit = strcmp(what, "kmeans") == 0 ? "row-iterations" : "picks";
+        if (*repeat == select_once && o->budget > t->rows)
+            return sc_fail(SC_USAGE, "--budget %lld is above --rows %lld", (long long)o->budget,
+                           (long long)t->rows);
+        return make_rows(t);
+    }
+    if (o->model == NULL)
+        return sc_fail(SC_USAGE,
+                       "bench %s needs --model DIR ('seedcorn pull smollm2-135m-instruct' makes one)", what);
+    SC_TRY(model_open(o->model, t->device, &t->model));
+    const model_config *c = &t->model->config;
+    t->rows = o->rows ? o->rows : strcmp(what, "generate") == 0 ? 32 : 8;
+    t->tokens = o->tokens ? o->tokens : strcmp(what, "generate") == 0 ? 64 : 256;
+    t->unit = "tokens";
+    SC_TRY(make_batch(t));
+    double tokens = (double)t->rows * (double)t->tokens;
+    t->units = tokens;
+    if (strcmp(what, "embed") == 0) {
+        *repeat = embed_once;
+        t->flops = tokens * block_flops(c, 0.5 * (double)t->tokens);
+    } else if (strcmp(what, "generate") == 0) {
+        *repeat = generate_once;
+        t->flops = tokens * (block_flops(c, 0.5 * (double)t->tokens) +
+                             block_flops(c, 1.5 * (double)t->tokens) + head_flops(c));
+    } else {
+        bool full = strcmp(o->method, "full") == 0;
+        lora_options adapter = {
+            .rank = 16, .alpha = 32, .targets = "all-linear", .seed = (uint64_t)o->common.seed};
+        SC_TRY(full ? model_grads_create(t->model) : model_lora_create(t->model, &adapter));
+        *repeat = train_once;
+        /* forward, backward to activations, and in full backward to weights */
+        t->flops = tokens * (full ? 3 : 2) * (block_flops(c, 0.5 * (double)t->tokens) + head_flops(c));
+    }
+cleanup:
+    return status;
+}
+
+sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
+{
+    sc_status status = SC_OK;
+    task t = {.o = o};
+    repeat_fn repeat = NULL;
+    struct rusage usage;
+
+    memset(result, 0, sizeof(*result));
+    if (o->repeats < 1)
+        return sc_fail(SC_USAGE, "--repeats must be at least 1");
+    SC_TRY(device_open(&o->common, &t.device));
+    SC_TRY(prepare(&t, &repeat));
+    for (int64_t i = 0; i <= o->repeats; i++) { /* the first warms up */
+        SC_TRY(check_cancelled());
+        double start = seconds_now();
+        SC_TRY(repeat(&t));
+        double seconds = seconds_now() - start;
+        log_info("%s %s: %.3f s, %.1f %s/s%s", o->what, i == 0 ? "warm-up" : "repeat", seconds,
+                 t.units / seconds, t.unit, i == 0 ? " (not counted)" : "");
+        if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
+            result->seconds = seconds;
+    }
+    SC_TRY(measure_peak(t.device, &result->peak_gflops));
+    result->units = t.units;
+    result->unit = t.unit;
+    result->gflops = t.flops / result->seconds * 1e-9;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        result->peak_bytes = (int64_t)usage.ru_maxrss * 1024;
+cleanup:
+    free(t.ids);
+    free(t.cu);
+    free(t.targets);
+    free(t.offsets);
+    free(t.x);
+    model_close(t.model);
+    device_close(t.device);
+    return status;
+}

@@ -1,0 +1,253 @@
+/* Masters and moments as safetensors, the rest as JSON. */
+#include "train/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "formats/safetensors.h"
+
+static const char *const kinds[3] = {"master", "m", "v"};
+
+static float *part(const train_tensor *t, int kind)
+{
+    return kind == 0 ? t->master : kind == 1 ? t->m : t->v;
+}
+
+static sc_status write_tensors(const char *folder, const model *m, const train_weights *w)
+{
+    sc_status status = SC_OK;
+    const ops *table = m->device->ops;
+    size_t n = 3 * w->n;
+    st_plan *plan = NULL;
+    char(*names)[128] = NULL;
+    float *host = NULL;
+    safetensors_writer *writer = NULL;
+    int64_t largest = 0;
+    char *path = path_join(folder, "state.safetensors");
+
+    if (path == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    SC_TRY(sc_alloc(&plan, n, sizeof(*plan)));
+    SC_TRY(sc_alloc(&names, n, sizeof(*names)));
+    for (size_t i = 0; i < n; i++) {
+        const train_tensor *t = &w->tensors[i / 3];
+        snprintf(names[i], sizeof(names[i]), "%s.%s", kinds[i % 3], t->name);
+        plan[i] = (st_plan){.name = names[i], .type = ST_F32, .n_dims = 1, .shape = {t->n}};
+        largest = t->n > largest ? t->n : largest;
+    }
+    SC_TRY(sc_alloc(&host, (size_t)largest, sizeof(*host)));
+    SC_TRY(safetensors_writer_open(path, plan, n, 0, &writer));
+    for (size_t i = 0; i < n; i++) {
+        const train_tensor *t = &w->tensors[i / 3];
+        size_t bytes = (size_t)t->n * sizeof(float);
+        SC_TRY(table->download(NULL, host, part(t, (int)(i % 3)), bytes));
+        SC_TRY(table->synchronise(NULL));
+        SC_TRY(safetensors_writer_data(writer, host, bytes));
+    }
+    SC_TRY(safetensors_writer_commit(&writer));
+cleanup:
+    safetensors_writer_discard(&writer);
+    free(host);
+    free(names);
+    free(plan);
+    free(path);
+    return status;
+}
+
+static sc_status write_state(const char *folder, const checkpoint_state *s, const json_t *settings)
+{
+    char *path = path_join(folder, "state.json");
+    json_t *state = json_pack("{s:I,s:f,s:f,s:I,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
+                              s->first_loss, "last_loss", s->last_loss, "tokens", (json_int_t)s->n_tokens,
+                              "supervised", (json_int_t)s->n_supervised, "settings", settings);
+    sc_status status = path != NULL && state != NULL
+                           ? json_write_file(path, state)
+                           : sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint");
+    json_decref(state);
+    free(path);
+    return status;
+}
+
+/* "step-12" gives 12; -1 for anything else, unfinished checkpoints among them. */
+static int64_t step_of(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return -1;
+    char *end;
+    long long step = strtoll(name + 5, &end, 10);
+    return *end == '\0' ? step : -1;
+}
+
+/* The newest step under `folder`, -1 if there is none; removes all others if `clean`. */
+static int64_t newest(const char *folder, bool clean)
+{
+    int64_t best = -1;
+    DIR *dir = opendir(folder);
+    if (dir == NULL)
+        return -1;
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        int64_t step = step_of(e->d_name);
+        best = step > best ? step : best;
+    }
+    rewinddir(dir);
+    for (struct dirent *e = readdir(dir); clean && e != NULL; e = readdir(dir)) {
+        if (e->d_name[0] == '.' || step_of(e->d_name) == best)
+            continue;
+        char *path = path_join(folder, e->d_name);
+        if (path != NULL && file_remove_tree(path) != SC_OK)
+            log_warn("an old checkpoint stays behind: %s", sc_last_error());
+        free(path);
+    }
+    closedir(dir);
+    return best;
+}
+
+static sc_status sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return sc_fail_errno(SC_IO, "cannot open the folder %s", path);
+    int failed = fsync(fd);
+    close(fd);
+    return failed ? sc_fail_errno(SC_IO, "cannot sync the folder %s", path) : SC_OK;
+}
+
+sc_status checkpoint_save(const char *out, const model *m, const train_weights *w,
+                          const checkpoint_state *state, const json_t *settings)
+{
+    sc_status status = SC_OK;
+    char name[64];
+    char *folder = path_join(out, "checkpoints"), *unfinished = NULL, *finished = NULL;
+
+    if (folder == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    snprintf(name, sizeof(name), "step-%lld", (long long)state->step);
+    finished = path_join(folder, name);
+    unfinished = path_join(folder, "unfinished");
+    if (finished == NULL || unfinished == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    if (newest(folder, false) == state->step)
+        goto cleanup;
+    SC_TRY(file_remove_tree(unfinished));
+    SC_TRY(file_make_dirs(unfinished));
+    SC_TRY(write_tensors(unfinished, m, w));
+    SC_TRY(write_state(unfinished, state, settings));
+    if (rename(unfinished, finished) != 0)
+        SC_TRY(sc_fail_errno(SC_IO, "cannot rename %s", unfinished));
+    SC_TRY(sync_folder(folder));
+    newest(folder, true);
+cleanup:
+    free(folder);
+    free(unfinished);
+    free(finished);
+    return status;
+}
+
+/* The keys in which two settings differ, "lr (2e-4, now 1e-4), seed (0, now 1)". */
+static void describe_difference(const json_t *then, const json_t *now, strbuf *out)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)now, key, value)
+    {
+        const json_t *old = json_object_get(then, key);
+        if (old != NULL && json_equal(old, value))
+            continue;
+        char *a = old ? json_dumps(old, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+        char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        strbuf_printf(out, "%s%s (%.80s, now %.80s)", out->len ? ", " : "", key, a ? a : "absent",
+                      b ? b : "?");
+        free(a);
+        free(b);
+    }
+}
+
+static sc_status read_tensors(const char *folder, const model *m, train_weights *w)
+{
+    sc_status status = SC_OK;
+    const ops *table = m->device->ops;
+    safetensors *file = NULL;
+    char *path = path_join(folder, "state.safetensors");
+
+    if (path == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    SC_TRY(safetensors_open(path, &file));
+    for (size_t i = 0; i < 3 * w->n; i++) {
+        train_tensor *t = &w->tensors[i / 3];
+        const st_tensor *found = NULL;
+        char name[128];
+        snprintf(name, sizeof(name), "%s.%s", kinds[i % 3], t->name);
+        SC_TRY(safetensors_need(file, name, &found));
+        if (found->type != ST_F32 || found->n_values != t->n)
+            SC_TRY(sc_fail(SC_BAD_INPUT, "%s: %s has another shape than the model; use --resume never", path,
+                           name));
+        SC_TRY(table->upload(NULL, part(t, (int)(i % 3)), found->data, found->n_bytes));
+    }
+    SC_TRY(table->synchronise(NULL));
+    for (size_t i = 0; i < w->n; i++)
+        if (w->tensors[i].weights_bf16 != NULL)
+            SC_TRY(table->cast(NULL, w->tensors[i].weights_bf16, DTYPE_BF16, w->tensors[i].master, DTYPE_F32,
+                               w->tensors[i].n));
+    SC_TRY(table->synchronise(NULL));
+cleanup:
+    safetensors_close(file);
+    free(path);
+    return status;
+}
+
+sc_status checkpoint_load(const char *out, const model *m, train_weights *w, const json_t *settings,
+                          checkpoint_state *state, bool *found)
+{
+    sc_status status = SC_OK;
+    char name[64];
+    char *folder = path_join(out, "checkpoints"), *newest_folder = NULL, *path = NULL;
+    json_t *saved = NULL;
+    strbuf difference = {0};
+
+    *found = false;
+    if (folder == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    int64_t step = newest(folder, false);
+    if (step < 0)
+        goto cleanup;
+    snprintf(name, sizeof(name), "step-%lld", (long long)step);
+    newest_folder = path_join(folder, name);
+    path = newest_folder ? path_join(newest_folder, "state.json") : NULL;
+    if (path == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    SC_TRY(json_parse_file(path, &saved));
+    describe_difference(json_object_get(saved, "settings"), settings, &difference);
+    if (difference.len > 0)
+        SC_TRY(sc_fail(SC_CONFLICT,
+                       "%s was made with other settings: %s; set them back, or use --resume never",
+                       newest_folder, strbuf_text(&difference)));
+    SC_TRY(json_need_int(saved, "step", path, &state->step));
+    SC_TRY(json_need_number(saved, "first_loss", path, &state->first_loss));
+    SC_TRY(json_need_number(saved, "last_loss", path, &state->last_loss));
+    SC_TRY(json_need_int(saved, "tokens", path, &state->n_tokens));
+    SC_TRY(json_need_int(saved, "supervised", path, &state->n_supervised));
+    SC_TRY(read_tensors(newest_folder, m, w));
+    *found = true;
+cleanup:
+    strbuf_free(&difference);
+    json_decref(saved);
+    free(folder);
+    free(newest_folder);
+    free(path);
+    return status;
+}
+
+sc_status checkpoint_remove_all(const char *out)
+{
+    char *folder = path_join(out, "checkpoints");
+    sc_status status = folder ? file_remove_tree(folder) : sc_fail(SC_MEMORY, "memory does not suffice");
+    free(folder);
+    return status;
+}
