@@ -4,6 +4,10 @@
 
 #include "base/json.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct item {
     char *id;                 /* parent_asin */
     char *title;              /* NULL where the source has none */
@@ -42,11 +46,13 @@ typedef struct dataset {
     interaction *interactions;     /* sorted by user, then item */
     size_t n_interactions;
     char *path;
-    char reviews_sha256[65], items_sha256[65];
+    char reviews_sha256[65], items_sha256[65]; /* "" where the file was not loaded */
+    struct id_table *item_ids;     /* parent_asin -> index into items */
 } dataset;
 
 enum { DATASET_REVIEWS = 1, DATASET_ITEMS = 2, DATASET_INTERACTIONS = 4, DATASET_ALL = 7 };
-/* `parts`: what to load. A folder without a needed file is SC_BAD_INPUT; an empty data set too. */
+/* `parts`: what to load. A folder without a needed file is SC_BAD_INPUT; an empty data set too. Items
+ * and users are loaded whenever they are there, since reviews and interactions point at them. */
 sc_status dataset_open(const char *folder, int parts, dataset **out);
 void dataset_close(dataset *d);
 /* -1 if absent. */
@@ -55,7 +61,10 @@ int32_t dataset_find_item(const dataset *d, const char *parent_asin);
 /* What embed feeds to the model: "title\ntext" of a review; title, genres, description, people of an item. */
 sc_status dataset_review_text(const dataset *d, size_t row, strbuf *out);
 sc_status dataset_item_text(const dataset *d, size_t index, strbuf *out);
-/* How a title is shown and compared: without a trailing "(1999)", spaces folded. */
+/* How a title is shown and compared: without a trailing "(1999)", spaces folded. Appended. */
 sc_status dataset_plain_title(const char *title, strbuf *out);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

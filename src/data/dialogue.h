@@ -5,6 +5,10 @@
 
 #include "base/json.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct dialogue_message {
     char *role, *content;
 } dialogue_message;
@@ -39,4 +43,11 @@ sc_status dialogue_conversation_text(const char *const *turns, size_t n, int sta
 sc_status dialogue_prompt(const char *pattern, const char *where, const char *domain, const char *conversation,
                           strbuf *out);
 
+/* He et al.'s name of an entity, appended (reference: evaluation protocol, 2.4): behind the last '/', with
+ * '_' '-' '>' as blanks, parentheses removed, blanks folded: "<http://.../Hoffa_(film)>" -> "Hoffa". */
+sc_status dialogue_entity_name(const char *entity, strbuf *out);
+
+#ifdef __cplusplus
+}
+#endif
 #endif
