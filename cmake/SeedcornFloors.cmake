@@ -2,6 +2,11 @@
 # call that climbs fails here, and again in tests/house.
 set(SC_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wvla)
 set(SC_C_WARNINGS ${SC_WARNINGS} -Wstrict-prototypes -Wmissing-prototypes)
+if(CMAKE_C_COMPILER_ID STREQUAL GNU)
+  # gcc cannot know that sc_fail() never returns SC_OK; clang-tidy's analyzer follows the paths instead.
+  list(APPEND SC_WARNINGS -Wno-maybe-uninitialized)
+  list(APPEND SC_C_WARNINGS -Wno-maybe-uninitialized)
+endif()
 if(SC_WERROR)
   list(APPEND SC_WARNINGS -Werror)
   list(APPEND SC_C_WARNINGS -Werror)
