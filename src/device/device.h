@@ -6,9 +6,9 @@
 #include "seedcorn/common.h"
 
 typedef struct device {
-    const ops *ops;
+    const struct ops *ops;
     int threads;              /* of the CPU table */
-    dtype dtype;              /* what `auto` resolved to */
+    enum dtype dtype;         /* what `auto` resolved to */
     char name[128];           /* "cpu (AMD EPYC, 2 threads, AVX2)": for manifests and doctor */
 } device;
 

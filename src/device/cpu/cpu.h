@@ -1,0 +1,120 @@
+/* The CPU table's functions, one file per op family (contracts: device/ops.h). */
+#ifndef SC_DEVICE_CPU_CPU_H
+#define SC_DEVICE_CPU_CPU_H
+
+#include "device/ops.h"
+
+/* tensor.c */
+sc_status cpu_alloc(void **out, size_t bytes);
+void cpu_release(void *pointer);
+sc_status cpu_upload(stream *s, void *to, const void *host, size_t bytes);
+sc_status cpu_download(stream *s, void *host, const void *from, size_t bytes);
+sc_status cpu_fill_zero(stream *s, void *to, size_t bytes);
+sc_status cpu_synchronise(stream *s);
+sc_status cpu_cast(stream *s, void *dst, dtype dst_type, const void *src, dtype src_type, int64_t n);
+sc_status cpu_add(stream *s, void *y, dtype y_type, const void *x, dtype x_type, float alpha, int64_t n);
+sc_status cpu_gather_rows(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                          int64_t dim, int64_t src_ld, dtype type);
+sc_status cpu_scatter_rows(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                           int64_t dim, int64_t dst_ld, dtype type);
+sc_status cpu_pool_rows(stream *s, float *out, const void *x, dtype type, const int32_t *cu_seqlens,
+                        int64_t n_seqs, int64_t dim, pooling how);
+
+/* embedding.c */
+sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
+                                const int32_t *ids, int64_t n, int64_t dim);
+sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
+                                 const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, void *workspace);
+size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
+
+/* gemm.c, gemm_onednn.c, gemv.c */
+sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                   const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
+                   float beta, void *c, dtype c_type, int64_t ldc);
+/* The plain blocked product: any mix of types, any processor with AVX2. */
+void cpu_gemm_plain(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
+                    dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb, float beta, void *c,
+                    dtype c_type, int64_t ldc);
+/* A oneDNN matmul primitive; a and b of one type. False if oneDNN offers none for this call. */
+bool cpu_gemm_primitive(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                        const void *a, int64_t lda, const void *b, int64_t ldb, dtype ab_type, float beta,
+                        void *c, dtype c_type, int64_t ldc);
+/* oneDNN's sgemm; false if it refuses. */
+bool cpu_gemm_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                    int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+/* c = alpha a b^T + beta c for a few rows of a: bound by the reading of b. m <= GEMV_ROWS. */
+enum { GEMV_ROWS = 4 };
+void cpu_gemv_rows(int64_t m, int64_t n, int64_t k, float alpha, const void *a, dtype a_type, int64_t lda,
+                   const void *b, dtype b_type, int64_t ldb, float beta, void *c, dtype c_type, int64_t ldc);
+
+/* norm.c */
+sc_status cpu_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
+                              dtype w_type, int64_t n, int64_t dim, float eps);
+sc_status cpu_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
+                               const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
+                               int64_t n, int64_t dim, void *workspace);
+size_t cpu_rmsnorm_backward_workspace(int64_t n, int64_t dim);
+
+/* rope.c */
+sc_status cpu_rope(stream *s, void *x, dtype type, const int32_t *positions, const float *inv_freq, int64_t n,
+                   int32_t n_heads, int32_t head_dim, int64_t ld, bool inverse);
+
+/* attention.c, attention_cached.c */
+sc_status cpu_attention_forward(stream *s, void *out, float *lse, const void *q, const void *k, const void *v,
+                                dtype type, const attention_shape *shape, void *workspace);
+size_t cpu_attention_forward_workspace(const attention_shape *shape);
+sc_status cpu_attention_backward(stream *s, void *dq, void *dk, void *dv, const void *dout, const void *out,
+                                 const float *lse, const void *q, const void *k, const void *v, dtype type,
+                                 const attention_shape *shape, void *workspace);
+size_t cpu_attention_backward_workspace(const attention_shape *shape);
+sc_status cpu_attention_cached(stream *s, void *out, const void *q, const void *k_cache, const void *v_cache,
+                               dtype type, const attention_cached_shape *shape, void *workspace);
+size_t cpu_attention_cached_workspace(const attention_cached_shape *shape);
+
+/* glu.c */
+sc_status cpu_glu_forward(stream *s, void *y, const void *gate, const void *up, dtype type, int64_t n,
+                          activation act);
+sc_status cpu_glu_backward(stream *s, void *dgate, void *dup, const void *dy, const void *gate,
+                           const void *up, dtype type, int64_t n, activation act);
+
+/* loss.c */
+sc_status cpu_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
+                            int64_t n, int64_t vocab, float scale, bool backward);
+
+/* optimizer.c */
+sc_status cpu_adamw(stream *s, float *master, void *weights_bf16, const float *grad, float *m, float *v,
+                    int64_t n, const adamw_options *options);
+sc_status cpu_square_sum(stream *s, double *out, const float *x, int64_t n);
+
+/* lora.c */
+sc_status cpu_lora_forward(stream *s, void *y, dtype y_type, float *xa, const void *x, dtype x_type,
+                           const float *a, const float *b, int64_t n, int64_t in, int64_t out, int64_t rank,
+                           float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
+                           uint32_t step, void *workspace);
+size_t cpu_lora_workspace(int64_t n, int64_t in, int64_t out, int64_t rank, float dropout);
+sc_status cpu_lora_backward(stream *s, void *dx, dtype dx_type, float *da, float *db, const void *dy,
+                            dtype dy_type, const float *xa, const void *x, dtype x_type, const float *a,
+                            const float *b, int64_t n, int64_t in, int64_t out, int64_t rank, float scaling,
+                            float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
+                            void *workspace);
+
+/* sample.c */
+sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type, int64_t n,
+                          int64_t vocab, const sample_options *options, const uint64_t *keys);
+sc_status cpu_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
+                              int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
+
+/* cluster.c, divergence.c, design.c */
+sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
+                             int64_t n, int64_t k, int64_t dim, void *workspace);
+size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
+sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
+                             int64_t n, int64_t k, int64_t dim);
+sc_status cpu_cluster_softmax(stream *s, double *p, double *entropy, const float *x, const float *centres,
+                              int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
+size_t cpu_cluster_softmax_workspace(int64_t n, int64_t k, int64_t dim);
+sc_status cpu_js_to_mean(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
+sc_status cpu_design_update(stream *s, double *gains, const float *x, const double *w, int64_t n,
+                            int64_t dim);
+
+#endif

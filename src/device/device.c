@@ -1,0 +1,182 @@
+/* Opening a device: which table, how many threads, which type; and what this processor has.
+ *
+ * Compiled for the oldest x86-64, unlike the table itself: it has to run before it is known that the processor
+ * has AVX2. */
+#include "device/device.h"
+
+#include <ctype.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "base/log.h"
+
+typedef struct features {
+    bool avx2, avx512, avx512_bf16, amx_bf16;
+} features;
+
+/* Intel SDM volume 2, CPUID leaf 7 and XGETBV: an extension counts if the system also saves its registers. */
+static features read_features(void)
+{
+    features found = {0};
+#if defined(__x86_64__)
+    uint32_t a, b, c, d, a1, b1, c1, d1;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27)))
+        return found;
+    bool fma = c & (1u << 12);
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return found;
+    bool saves_avx = (low & 0x6) == 0x6, saves_avx512 = (low & 0xe6) == 0xe6;
+    bool saves_amx = (low & 0x60000) == 0x60000;
+    found.avx2 = saves_avx && fma && (b & (1u << 5));
+    found.avx512 = saves_avx512 && (b & (1u << 16)) && (b & (1u << 30)) && (b & (1u << 31));
+    found.amx_bf16 = saves_amx && (d & (1u << 24)) && (d & (1u << 22));
+    if (__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1))
+        found.avx512_bf16 = found.avx512 && (a1 & (1u << 5));
+#endif
+    return found;
+}
+
+/* Read once: CPUID traps to the hypervisor of a virtual machine, and the gemm asks each time. */
+static features known;
+static pthread_once_t known_once = PTHREAD_ONCE_INIT;
+
+static void know(void)
+{
+    known = read_features();
+}
+
+static features cpu_features(void)
+{
+    pthread_once(&known_once, know);
+    return known;
+}
+
+const char *cpu_isa(void)
+{
+    features f = cpu_features();
+    return f.amx_bf16      ? "AMX-BF16"
+           : f.avx512_bf16 ? "AVX512-BF16"
+           : f.avx512      ? "AVX-512"
+           : f.avx2        ? "AVX2"
+                           : "x86-64";
+}
+
+bool cpu_has_bf16(void)
+{
+    features f = cpu_features();
+    return f.amx_bf16 || f.avx512_bf16;
+}
+
+/* The processor's own name, blanks folded; "CPU" if it does not tell. */
+static void brand(char *out, size_t size)
+{
+    char text[49] = {0};
+#if defined(__x86_64__)
+    for (uint32_t leaf = 0; leaf < 3; leaf++) {
+        uint32_t word[4];
+        if (!__get_cpuid(0x80000002u + leaf, &word[0], &word[1], &word[2], &word[3]))
+            break;
+        memcpy(text + 16 * leaf, word, sizeof word);
+    }
+#endif
+    size_t n = 0;
+    for (const char *p = text; *p && n + 1 < size; p++) {
+        bool blank = isspace((unsigned char)*p) != 0;
+        if (isprint((unsigned char)*p) && !(blank && (n == 0 || out[n - 1] == ' ')))
+            out[n++] = blank ? ' ' : *p;
+    }
+    while (n > 0 && out[n - 1] == ' ')
+        n--;
+    out[n] = '\0';
+    if (n == 0)
+        snprintf(out, size, "CPU");
+}
+
+static sc_status set_threads(int64_t wanted, int *out)
+{
+    enum { MOST_THREADS = 4096 };
+    if (wanted < 0 || wanted > MOST_THREADS)
+        return sc_fail(SC_USAGE, "--threads %lld is outside 0..%d", (long long)wanted, MOST_THREADS);
+#ifdef _OPENMP
+    *out = wanted > 0 ? (int)wanted : omp_get_num_procs();
+    const char *limit = getenv("OMP_NUM_THREADS");
+    if (wanted == 0 && limit && atoi(limit) > 0 && atoi(limit) < *out)
+        *out = atoi(limit);
+    omp_set_num_threads(*out);
+#else
+    *out = 1;
+#endif
+    return SC_OK;
+}
+
+static sc_status choose_table(const char *wanted, const ops **out)
+{
+    if (!wanted || !strcmp(wanted, "auto") || !strcmp(wanted, "cpu")) {
+        if (!cpu_features().avx2)
+            return sc_fail(SC_DEVICE,
+                           "this processor lacks AVX2 and FMA, which Seedcorn's CPU operations need; use "
+                           "a machine of 2014 or later");
+        *out = cpu_ops();
+        return SC_OK;
+    }
+    if (!strcmp(wanted, "cuda") ||
+        (!strncmp(wanted, "cuda:", 5) && wanted[5] && strspn(wanted + 5, "0123456789") == strlen(wanted + 5)))
+        return sc_fail(SC_DEVICE, "--device %s: no CUDA plug-in was found; use --device cpu or auto", wanted);
+    return sc_fail(SC_USAGE, "--device %s is unknown; it is auto, cpu, cuda or cuda:N", wanted);
+}
+
+static sc_status choose_dtype(const char *wanted, dtype *out)
+{
+    if (!wanted || !strcmp(wanted, "auto")) {
+        *out = cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
+        return SC_OK;
+    }
+    if (!strcmp(wanted, "fp32")) {
+        *out = DTYPE_F32;
+        return SC_OK;
+    }
+    if (!strcmp(wanted, "bf16")) {
+        *out = DTYPE_BF16;
+        if (!cpu_has_bf16())
+            log_warn("this processor (%s) has no bf16 instructions: bf16 is emulated and slower than fp32",
+                     cpu_isa());
+        return SC_OK;
+    }
+    return sc_fail(SC_USAGE, "--dtype %s is unknown; it is auto, fp32 or bf16", wanted);
+}
+
+sc_status device_open(const sc_common *common, device **out)
+{
+    sc_status status = SC_OK;
+    device *d = NULL;
+    *out = NULL;
+    SC_TRY(sc_alloc(&d, 1, sizeof *d));
+    SC_TRY(choose_table(common->device, &d->ops));
+    SC_TRY(choose_dtype(common->dtype, &d->dtype));
+    SC_TRY(set_threads(common->threads, &d->threads));
+    char processor[64];
+    brand(processor, sizeof processor);
+    snprintf(d->name, sizeof d->name, "cpu (%s, %d thread%s, %s)", processor, d->threads,
+             d->threads == 1 ? "" : "s", cpu_isa());
+    *out = d;
+    d = NULL;
+cleanup:
+    free(d);
+    return status;
+}
+
+void device_close(device *d)
+{
+    free(d);
+}
