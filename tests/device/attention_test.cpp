@@ -1,0 +1,340 @@
+// attention: packed causal attention, its gradients, and decoding over a cache.
+#include "fixture.h"
+
+namespace
+{
+
+struct Layout {
+    std::vector<int32_t> cu;
+    int heads, kv_heads, dim;
+    int q_pad = 0, kv_pad = 0;
+};
+
+// A layout with its inputs and the double-precision twin.
+struct Case {
+    Layout layout;
+    int64_t tokens, q_stride, kv_stride, longest = 0;
+    double scale;
+    Doubles q, k, v;
+
+    Case(const Layout &l, dtype type, unsigned seed, double spread = 1.0)
+        : layout(l), tokens(l.cu.back()), q_stride(l.heads * l.dim + l.q_pad),
+          kv_stride(l.kv_heads * l.dim + l.kv_pad), scale(1.0 / std::sqrt(double(l.dim)))
+    {
+        for (size_t s = 0; s + 1 < l.cu.size(); s++)
+            longest = std::max<int64_t>(longest, l.cu[s + 1] - l.cu[s]);
+        q = random_values(size_t(tokens * q_stride), seed, type, spread);
+        k = random_values(size_t(tokens * kv_stride), seed + 1, type, spread);
+        v = random_values(size_t(tokens * kv_stride), seed + 2, type);
+    }
+
+    attention_shape shape(const int32_t *cu) const
+    {
+        attention_shape s = {};
+        s.cu_seqlens = cu;
+        s.n_seqs = int64_t(layout.cu.size()) - 1;
+        s.n_tokens = tokens;
+        s.max_seqlen = longest;
+        s.n_heads = layout.heads;
+        s.n_kv_heads = layout.kv_heads;
+        s.head_dim = layout.dim;
+        s.q_stride = q_stride;
+        s.kv_stride = kv_stride;
+        s.scale = float(scale);
+        return s;
+    }
+
+    // out, and lse [head][token]; padding between heads and tokens stays `fill`
+    Doubles forward(Doubles *lse = nullptr, double fill = 0) const
+    {
+        Doubles out(q.size(), fill);
+        if (lse)
+            lse->assign(size_t(layout.heads * tokens), 0);
+        for (size_t s = 0; s + 1 < layout.cu.size(); s++)
+            for (int64_t i = layout.cu[s]; i < layout.cu[s + 1]; i++)
+                for (int h = 0; h < layout.heads; h++)
+                    one(i, h, layout.cu[s], out, lse);
+        return out;
+    }
+
+  private:
+    void one(int64_t i, int h, int64_t first, Doubles &out, Doubles *lse) const
+    {
+        const int g = h / (layout.heads / layout.kv_heads), dim = layout.dim;
+        const double *query = &q[size_t(i * q_stride + h * dim)];
+        Doubles p;
+        double most = -INFINITY, total = 0;
+        for (int64_t j = first; j <= i; j++) {
+            double dot = 0;
+            for (int d = 0; d < dim; d++)
+                dot += query[d] * k[size_t(j * kv_stride + g * dim + d)];
+            p.push_back(dot * scale);
+            most = std::max(most, p.back());
+        }
+        for (double &x : p)
+            total += x = std::exp(x - most);
+        double *to = &out[size_t(i * q_stride + h * dim)];
+        for (int d = 0; d < dim; d++) {
+            to[d] = 0;
+            for (int64_t j = first; j <= i; j++)
+                to[d] += p[size_t(j - first)] / total * v[size_t(j * kv_stride + g * dim + d)];
+        }
+        if (lse)
+            (*lse)[size_t(h * tokens + i)] = most + std::log(total);
+    }
+};
+
+std::vector<Layout> layouts()
+{
+    return {
+        {{0, 1}, 1, 1, 8},
+        {{0, 0, 1, 1}, 2, 1, 16},              // sequences without tokens
+        {{0, 65}, 9, 3, 64},                   // SmolLM2's heads, one over a block
+        {{0, 130, 131, 200}, 4, 2, 80, 16, 8}, // head_dim 80, padded strides
+        {{0, 193, 257}, 2, 2, 256},            // the widest head, more than two blocks of keys
+        {{0, 33, 64}, 3, 1, 17, 3, 1},         // a head that is no multiple of a vector
+        {{0, 100}, 2, 2, 5},
+    };
+}
+
+} // namespace
+
+class Attention : public DeviceTest
+{
+  protected:
+    struct Result {
+        Doubles out, lse;
+        std::vector<uint8_t> bytes;
+    };
+    Result forward(const Case &c, bool with_lse = true) const
+    {
+        Buffer cu = upload_array(table, c.layout.cu);
+        attention_shape shape = c.shape(cu.as<int32_t>());
+        Tensor q = tensor(c.q), k = tensor(c.k), v = tensor(c.v), out = tensor(Doubles(c.q.size(), 0));
+        Tensor lse = floats(Doubles(size_t(c.layout.heads * c.tokens), 0));
+        Buffer workspace(table, table->attention_forward_workspace(&shape));
+        EXPECT_OK(table->attention_forward(nullptr, out.get(), with_lse ? lse.as<float>() : nullptr, q.get(),
+                                           k.get(), v.get(), type, &shape, workspace.get()));
+        return {out.values(), lse.values(), out.bytes()};
+    }
+    struct Gradients {
+        Doubles dq, dk, dv;
+        std::vector<uint8_t> bytes;
+    };
+    Gradients backward(const Case &c, const Doubles &dout) const
+    {
+        Buffer cu = upload_array(table, c.layout.cu);
+        attention_shape shape = c.shape(cu.as<int32_t>());
+        Doubles lse_values, out_values = c.forward(&lse_values);
+        Tensor q = tensor(c.q), k = tensor(c.k), v = tensor(c.v), out = tensor(out_values),
+               grad = tensor(dout);
+        Tensor lse = floats(lse_values), dq = tensor(Doubles(c.q.size(), 0)),
+               dk = tensor(Doubles(c.k.size(), 0)), dv = tensor(Doubles(c.k.size(), 0));
+        Buffer workspace(table, table->attention_backward_workspace(&shape));
+        EXPECT_OK(table->attention_backward(nullptr, dq.get(), dk.get(), dv.get(), grad.get(), out.get(),
+                                            lse.as<float>(), q.get(), k.get(), v.get(), type, &shape,
+                                            workspace.get()));
+        std::vector<uint8_t> all = dq.bytes();
+        for (const Tensor *t : {&dk, &dv}) {
+            std::vector<uint8_t> more = t->bytes();
+            all.insert(all.end(), more.begin(), more.end());
+        }
+        return {dq.values(), dk.values(), dv.values(), all};
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Tables, Attention, testing::ValuesIn(settings()), setting_name);
+
+TEST_P(Attention, ForwardEqualsTheFormula)
+{
+    for (const Layout &layout : layouts()) {
+        SCOPED_TRACE(testing::Message() << layout.cu.back() << " tokens, " << layout.heads << "/"
+                                        << layout.kv_heads << " heads of " << layout.dim);
+        Case c(layout, type, 1);
+        Doubles lse, want = c.forward(&lse);
+        Result got = forward(c);
+        expect_close(got.out, want, type, 1, "out");
+        expect_close(got.lse, lse, DTYPE_F32, 1, "lse");
+        EXPECT_EQ(forward(c, false).bytes, got.bytes);
+    }
+}
+
+TEST_P(Attention, LargeScoresStayFinite)
+{
+    Case c({{0, 200}, 2, 1, 64}, type, 3, 30.0); // scores up to thousands
+    Result got = forward(c);
+    for (double x : got.out)
+        ASSERT_TRUE(std::isfinite(x));
+    expect_close(got.out, c.forward(), type,
+                 10); // the error of a score of 4000 in float reaches the exponent
+}
+
+TEST_P(Attention, PackedEqualsSeparate)
+{
+    Case all({{0, 70, 70, 171, 172}, 4, 2, 64}, type, 5);
+    Result packed = forward(all);
+    for (size_t s = 0; s + 1 < all.layout.cu.size(); s++) {
+        const int32_t first = all.layout.cu[s], last = all.layout.cu[s + 1];
+        if (first == last)
+            continue;
+        Case alone({{0, last - first}, 4, 2, 64}, type, 5);
+        auto cut = [&](const Doubles &x, int64_t stride) {
+            return Doubles(x.begin() + first * stride, x.begin() + last * stride);
+        };
+        alone.q = cut(all.q, all.q_stride);
+        alone.k = cut(all.k, all.kv_stride);
+        alone.v = cut(all.v, all.kv_stride);
+        EXPECT_EQ(forward(alone).out, cut(packed.out, all.q_stride));
+    }
+}
+
+TEST_P(Attention, BackwardEqualsFiniteDifferences)
+{
+    for (const Layout &layout : {Layout{{0, 1}, 1, 1, 8}, Layout{{0, 7, 7, 12}, 9, 3, 4},
+                                 Layout{{0, 70}, 2, 1, 3}, Layout{{0, 9}, 2, 2, 80, 4, 2}}) {
+        SCOPED_TRACE(testing::Message() << layout.cu.back() << " tokens, heads of " << layout.dim);
+        Case c(layout, type, 7, 0.7);
+        Doubles dout = random(c.q.size(), 11);
+        for (int64_t t = 0; t < c.tokens; t++) // nothing flows into the padding
+            for (int64_t j = layout.heads * layout.dim; j < c.q_stride; j++)
+                dout[size_t(t * c.q_stride + j)] = 0;
+        auto loss = [&] { return dot_of(dout, c.forward()); };
+        Gradients got = backward(c, dout);
+        // bf16 rounds `out` before the backward pass reads it, which moves every slope a little
+        const double factor = type == DTYPE_F32 ? 1 : 8;
+        expect_close(got.dq, gradient_of(loss, c.q), type, factor, "dq");
+        expect_close(got.dk, gradient_of(loss, c.k), type, factor, "dk");
+        expect_close(got.dv, gradient_of(loss, c.v), type, factor, "dv");
+    }
+}
+
+// The formula of the gradient in double, for shapes too large for finite differences.
+TEST_P(Attention, BackwardOverManyBlocks)
+{
+    for (const Layout &layout : {Layout{{0, 230, 231, 300}, 3, 1, 64}, Layout{{0, 150}, 2, 2, 96, 8, 8}}) {
+        Case c(layout, type, 13);
+        Doubles dout = random(c.q.size(), 17), lse, out = c.forward(&lse);
+        Doubles dq(c.q.size(), 0), dk(c.k.size(), 0), dv(c.k.size(), 0);
+        const int dim = layout.dim, group = layout.heads / layout.kv_heads;
+        for (size_t s = 0; s + 1 < layout.cu.size(); s++)
+            for (int64_t i = layout.cu[s]; i < layout.cu[s + 1]; i++)
+                for (int h = 0; h < layout.heads; h++)
+                    for (int64_t j = layout.cu[s]; j <= i; j++) {
+                        size_t qi = size_t(i * c.q_stride + h * dim),
+                               kj = size_t(j * c.kv_stride + h / group * dim);
+                        double score = 0, slope = 0, dot = 0;
+                        for (int d = 0; d < dim; d++) {
+                            size_t e = size_t(d);
+                            score += c.q[qi + e] * c.k[kj + e];
+                            slope += dout[qi + e] * c.v[kj + e];
+                            dot += dout[qi + e] * out[qi + e];
+                        }
+                        double p = std::exp(score * c.scale - lse[size_t(h * c.tokens + i)]);
+                        for (int d = 0; d < dim; d++) {
+                            size_t e = size_t(d);
+                            dv[kj + e] += p * dout[qi + e];
+                            dq[qi + e] += p * (slope - dot) * c.scale * c.k[kj + e];
+                            dk[kj + e] += p * (slope - dot) * c.scale * c.q[qi + e];
+                        }
+                    }
+        Gradients got = backward(c, dout);
+        const double factor = type == DTYPE_F32 ? 2 : 8;
+        expect_close(got.dq, dq, type, factor, "dq");
+        expect_close(got.dk, dk, type, factor, "dk");
+        expect_close(got.dv, dv, type, factor, "dv");
+    }
+}
+
+TEST_P(Attention, SameBytesTwice)
+{
+    Case c({{0, 150, 301}, 9, 3, 64}, type, 19);
+    Doubles dout = random(c.q.size(), 23);
+    EXPECT_EQ(forward(c).bytes, forward(c).bytes);
+    EXPECT_EQ(backward(c, dout).bytes, backward(c, dout).bytes);
+}
+
+TEST_P(Attention, RefusesShapesItCannotServe)
+{
+    std::vector<int32_t> cu = {0, 4};
+    Case c({cu, 4, 2, 8}, type, 29);
+    Tensor x = tensor(Doubles(4096, 0));
+    for (int wrong = 0; wrong < 3; wrong++) {
+        attention_shape shape = c.shape(cu.data());
+        if (wrong == 0)
+            shape.head_dim = 100000;
+        else if (wrong == 1)
+            shape.n_kv_heads = 3;
+        else
+            shape.max_seqlen = 3;
+        EXPECT_NE(table->attention_forward(nullptr, x.get(), nullptr, x.get(), x.get(), x.get(), type, &shape,
+                                           nullptr),
+                  SC_OK)
+            << wrong;
+    }
+}
+
+TEST_P(Attention, CachedEqualsTheLastRowOfAFullPass)
+{
+    for (const Layout &layout : layouts()) {
+        SCOPED_TRACE(testing::Message() << layout.cu.back() << " tokens, heads of " << layout.dim);
+        Case c(layout, type, 31);
+        Doubles full = c.forward();
+        // every sequence's last token is a query; its rows are listed backwards, for order does not matter
+        std::vector<int32_t> rows;
+        std::vector<int64_t> offsets = {0};
+        Doubles queries, want;
+        for (size_t s = 0; s + 1 < layout.cu.size(); s++) {
+            if (layout.cu[s] == layout.cu[s + 1])
+                continue;
+            for (int32_t t = layout.cu[s + 1] - 1; t >= layout.cu[s]; t--)
+                rows.push_back(t);
+            offsets.push_back(int64_t(rows.size()));
+            const int64_t at = (layout.cu[s + 1] - 1) * c.q_stride;
+            queries.insert(queries.end(), c.q.begin() + at, c.q.begin() + at + c.q_stride);
+            want.insert(want.end(), full.begin() + at, full.begin() + at + c.q_stride);
+        }
+        Buffer d_rows = upload_array(table, rows), d_offsets = upload_array(table, offsets);
+        attention_cached_shape shape = {d_rows.as<int32_t>(),
+                                        d_offsets.as<int64_t>(),
+                                        int64_t(offsets.size()) - 1,
+                                        layout.heads,
+                                        layout.kv_heads,
+                                        layout.dim,
+                                        c.q_stride,
+                                        c.kv_stride,
+                                        float(c.scale)};
+        Tensor q = tensor(queries), k = tensor(c.k), v = tensor(c.v),
+               out = tensor(Doubles(queries.size(), 0));
+        Buffer workspace(table, table->attention_cached_workspace(&shape));
+        ASSERT_OK(table->attention_cached(nullptr, out.get(), q.get(), k.get(), v.get(), type, &shape,
+                                          workspace.get()));
+        expect_close(out.values(), want, type);
+    }
+}
+
+TEST_P(Attention, CachedServesManyHeadsAndAQueryThatSeesNothing)
+{
+    const int heads = 22, dim = 24;
+    Doubles keys = random(3 * dim, 37), values = random(3 * dim, 41), queries = random(2 * heads * dim, 43);
+    std::vector<int32_t> rows = {2, 0};
+    std::vector<int64_t> offsets = {0, 0, 2};
+    Buffer d_rows = upload_array(table, rows), d_offsets = upload_array(table, offsets);
+    attention_cached_shape shape = {
+        d_rows.as<int32_t>(), d_offsets.as<int64_t>(), 2, heads, 1, dim, heads * dim, dim, 0.2f};
+    Tensor q = tensor(queries), k = tensor(keys), v = tensor(values),
+           out = tensor(Doubles(queries.size(), 5));
+    Buffer workspace(table, table->attention_cached_workspace(&shape));
+    ASSERT_OK(table->attention_cached(nullptr, out.get(), q.get(), k.get(), v.get(), type, &shape,
+                                      workspace.get()));
+    Doubles want(queries.size(), 0);
+    for (int h = 0; h < heads; h++) {
+        const size_t at = size_t((heads + h) * dim);
+        double score[2] = {0, 0};
+        for (size_t r = 0; r < 2; r++)
+            for (size_t d = 0; d < dim; d++)
+                score[r] += 0.2 * queries[at + d] * keys[size_t(rows[r]) * dim + d];
+        double p = 1 / (1 + std::exp(score[1] - score[0]));
+        for (size_t d = 0; d < dim; d++)
+            want[at + d] = p * values[2 * dim + d] + (1 - p) * values[d];
+    }
+    expect_close(out.values(), want, type);
+}

@@ -1,0 +1,190 @@
+// gemm: every way to multiply gives the same product.
+#include "fixture.h"
+
+extern "C" {
+#include "device/cpu/cpu.h"
+}
+
+namespace
+{
+
+struct Product {
+    bool trans_a, trans_b;
+    int64_t m, n, k, lda, ldb, ldc;
+    double alpha, beta;
+};
+
+Product product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, int64_t pad = 0,
+                double alpha = 1, double beta = 0)
+{
+    return {trans_a,     trans_b, m,   n, k, (trans_a ? m : k) + pad, (trans_b ? k : n) + 2 * pad,
+            n + 3 * pad, alpha,   beta};
+}
+
+Doubles expected(const Product &p, const Doubles &a, const Doubles &b, const Doubles &c)
+{
+    Doubles out = c;
+    for (int64_t i = 0; i < p.m; i++)
+        for (int64_t j = 0; j < p.n; j++) {
+            double total = 0;
+            for (int64_t q = 0; q < p.k; q++)
+                total += a[size_t(p.trans_a ? q * p.lda + i : i * p.lda + q)] *
+                         b[size_t(p.trans_b ? j * p.ldb + q : q * p.ldb + j)];
+            double &x = out[size_t(i * p.ldc + j)];
+            x = p.alpha * total + (p.beta == 0 ? 0 : p.beta * x);
+        }
+    return out;
+}
+
+size_t size_a(const Product &p)
+{
+    return size_t((p.trans_a ? p.k : p.m) * p.lda);
+}
+size_t size_b(const Product &p)
+{
+    return size_t((p.trans_b ? p.n : p.k) * p.ldb);
+}
+
+std::vector<Product> products()
+{
+    std::vector<Product> all;
+    for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+            all.push_back(product(trans_a, trans_b, 1, 1, 1));
+            all.push_back(product(trans_a, trans_b, 1, 7, 3, 1));
+            all.push_back(product(trans_a, trans_b, 3, 65, 577, 0));
+            all.push_back(product(trans_a, trans_b, 5, 17, 33, 5, 0.5, 1));
+            all.push_back(product(trans_a, trans_b, 97, 101, 259, 3, -1.25, 0.5));
+            all.push_back(product(trans_a, trans_b, 192, 96, 512));
+            all.push_back(product(trans_a, trans_b, 130, 16, 64, 0, 2, 1));
+            all.push_back(product(trans_a, trans_b, 4, 9, 0, 0, 1, 0.5));
+        }
+    for (int64_t m = 1; m <= 6; m++)
+        all.push_back(product(false, true, m, 131, 203, 1, 1.5, m % 2));
+    return all;
+}
+
+} // namespace
+
+class Gemm : public DeviceTest
+{
+};
+INSTANTIATE_TEST_SUITE_P(Tables, Gemm, testing::ValuesIn(settings()), setting_name);
+
+TEST_P(Gemm, AllOrientationsTypesScalesAndLeadingDimensions)
+{
+    for (const Product &p : products())
+        for (dtype b_type : {DTYPE_F32, DTYPE_BF16})
+            for (dtype c_type : {DTYPE_F32, DTYPE_BF16}) {
+                SCOPED_TRACE(testing::Message()
+                             << p.trans_a << p.trans_b << " " << p.m << "x" << p.n << "x" << p.k << " b "
+                             << b_type << " c " << c_type << " beta " << p.beta);
+                Doubles a = random(size_a(p), 1), b = random_values(size_b(p), 2, b_type);
+                Doubles c = random_values(size_t(p.m * p.ldc), 3, c_type);
+                if (p.beta == 0) // what stood in C must not matter, not even a NaN
+                    for (int64_t i = 0; i < p.m; i++)
+                        for (int64_t j = 0; j < p.n; j++)
+                            c[size_t(i * p.ldc + j)] = std::nan("");
+                Tensor da = tensor(a), db(table, b_type, b), dc(table, c_type, c);
+                ASSERT_OK(table->gemm(nullptr, p.trans_a, p.trans_b, p.m, p.n, p.k, float(p.alpha), da.get(),
+                                      type, p.lda, db.get(), b_type, p.ldb, float(p.beta), dc.get(), c_type,
+                                      p.ldc));
+                expect_close(dc.values(), expected(p, a, b, c), c_type);
+            }
+}
+
+TEST_P(Gemm, ARowAloneEqualsTheRowInABatch)
+{
+    const int64_t m = 40, n = 192, k = 576;
+    Doubles a = random(m * k, 4), b = random(n * k, 5);
+    Tensor da = tensor(a), db = tensor(b), all = floats(Doubles(m * n, 0)), one = floats(Doubles(n, 0));
+    ASSERT_OK(table->gemm(nullptr, false, true, m, n, k, 1, da.get(), type, k, db.get(), type, k, 0,
+                          all.get(), DTYPE_F32, n));
+    Doubles batch = all.values();
+    for (int64_t i : {int64_t{0}, int64_t{17}, m - 1}) {
+        ASSERT_OK(table->gemm(nullptr, false, true, 1, n, k, 1,
+                              da.as<char>() + size_t(i * k) * dtype_size(type), type, k, db.get(), type, k, 0,
+                              one.get(), DTYPE_F32, n));
+        Doubles row(batch.begin() + i * n, batch.begin() + (i + 1) * n);
+        expect_close(one.values(), row, DTYPE_F32);
+    }
+}
+
+TEST_P(Gemm, SameBytesTwice)
+{
+    const int64_t m = 300, n = 200, k = 700;
+    Tensor a = tensor(random(m * k, 6)), b = tensor(random(n * k, 7));
+    Tensor one = floats(Doubles(m * n, 0)), two = floats(Doubles(m * n, 1));
+    for (Tensor *c : {&one, &two})
+        ASSERT_OK(table->gemm(nullptr, true, false, m, n, k, 1, a.get(), type, m, b.get(), type, n, 0,
+                              c->get(), DTYPE_F32, n));
+    EXPECT_EQ(one.bytes(), two.bytes());
+}
+
+TEST_P(Gemm, RefusesLeadingDimensionsThatDoNotFit)
+{
+    Tensor x = tensor(Doubles(64, 1)), c = floats(Doubles(64, 1));
+    EXPECT_EQ(table->gemm(nullptr, false, true, 4, 4, 4, 1, x.get(), type, 3, x.get(), type, 4, 0, c.get(),
+                          DTYPE_F32, 4),
+              SC_INTERNAL);
+    EXPECT_EQ(table->gemm(nullptr, false, false, 4, 4, 4, 1, x.get(), type, 4, x.get(), type, 3, 0, c.get(),
+                          DTYPE_F32, 4),
+              SC_INTERNAL);
+    EXPECT_EQ(table->gemm(nullptr, false, true, 4, 4, 4, 1, x.get(), type, 4, x.get(), type, 4, 0, c.get(),
+                          DTYPE_F32, 3),
+              SC_INTERNAL);
+}
+
+// The ways that cpu_gemm chooses from, one by one, whatever this processor would choose.
+TEST(GemmCpu, PlainPrimitiveAndSgemmAgree)
+{
+    int refused = 0, tried = 0;
+    for (const Product &p : products()) {
+        if (p.k == 0)
+            continue;
+        SCOPED_TRACE(testing::Message() << p.trans_a << p.trans_b << " " << p.m << "x" << p.n << "x" << p.k);
+        Doubles a = random_values(size_a(p), 1), b = random_values(size_b(p), 2);
+        Doubles c = random_values(size_t(p.m * p.ldc), 3), want = expected(p, a, b, c);
+        Tensor da(cpu_ops(), DTYPE_F32, a), db(cpu_ops(), DTYPE_F32, b);
+        {
+            Tensor dc(cpu_ops(), DTYPE_F32, c);
+            cpu_gemm_plain(p.trans_a, p.trans_b, p.m, p.n, p.k, float(p.alpha), da.get(), DTYPE_F32, p.lda,
+                           db.get(), DTYPE_F32, p.ldb, float(p.beta), dc.get(), DTYPE_F32, p.ldc);
+            expect_close(dc.values(), want, DTYPE_F32, 1, "plain");
+        }
+        for (int run = 0; run < 2; run++) { // the second run takes the cached primitive
+            Tensor dc(cpu_ops(), DTYPE_F32, c);
+            tried++;
+            if (cpu_gemm_primitive(p.trans_a, p.trans_b, p.m, p.n, p.k, float(p.alpha), da.get(), p.lda,
+                                   db.get(), p.ldb, DTYPE_F32, float(p.beta), dc.get(), DTYPE_F32, p.ldc))
+                expect_close(dc.values(), want, DTYPE_F32, 1, "primitive");
+            else
+                refused++;
+        }
+        Tensor dc(cpu_ops(), DTYPE_F32, c);
+        if (cpu_gemm_sgemm(p.trans_a, p.trans_b, p.m, p.n, p.k, float(p.alpha), da.as<float>(), p.lda,
+                           db.as<float>(), p.ldb, float(p.beta), dc.as<float>(), p.ldc))
+            expect_close(dc.values(), want, DTYPE_F32, 1, "sgemm");
+    }
+    EXPECT_LT(refused, tried) << "oneDNN offered no primitive at all";
+}
+
+// More shapes than the cache of primitives holds, twice over.
+TEST(GemmCpu, PrimitivesAreEvictedAndBuiltAgain)
+{
+    const int64_t n = 24, k = 40;
+    Doubles a = random_values(300 * k, 1), b = random_values(n * k, 2);
+    Tensor da(cpu_ops(), DTYPE_F32, a), db(cpu_ops(), DTYPE_F32, b);
+    for (int round = 0; round < 2; round++)
+        for (int64_t m = 5; m < 300; m += 2) {
+            Tensor dc(cpu_ops(), DTYPE_F32, Doubles(size_t(m * n), 0));
+            if (!cpu_gemm_primitive(false, true, m, n, k, 1, da.get(), k, db.get(), k, DTYPE_F32, 0, dc.get(),
+                                    DTYPE_F32, n))
+                GTEST_SKIP() << "oneDNN offers no primitive on this processor";
+            Doubles got = dc.values();
+            double want = 0;
+            for (int64_t q = 0; q < k; q++)
+                want += a[size_t((m - 1) * k + q)] * b[size_t((n - 1) * k + q)];
+            ASSERT_NEAR(got[size_t(m * n - 1)], want, 1e-4) << m;
+        }
+}

@@ -1,0 +1,89 @@
+// loss: cross-entropy over the vocabulary, and its gradient in place of the logits.
+#include "fixture.h"
+
+class Loss : public DeviceTest
+{
+  protected:
+    // losses; logits become scale * gradient
+    static Doubles twin(Doubles &logits, const std::vector<int32_t> &targets, double scale)
+    {
+        const size_t vocab = logits.size() / targets.size();
+        Doubles losses;
+        for (size_t row = 0; row < targets.size(); row++) {
+            double *x = &logits[row * vocab], most = *std::max_element(x, x + vocab), total = 0;
+            for (size_t i = 0; i < vocab; i++)
+                total += std::exp(x[i] - most);
+            losses.push_back(most + std::log(total) - x[targets[row]]);
+            for (size_t i = 0; i < vocab; i++)
+                x[i] = scale * (std::exp(x[i] - most) / total - (i == size_t(targets[row])));
+        }
+        return losses;
+    }
+    void check(Doubles logits, const std::vector<int32_t> &targets, float scale)
+    {
+        Buffer d_targets = upload_array(table, targets);
+        const int64_t n = int64_t(targets.size()), vocab = int64_t(logits.size()) / n;
+        Tensor x = tensor(logits), losses = floats(Doubles(targets.size(), 0));
+        ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(), n,
+                                       vocab, scale, false));
+        EXPECT_EQ(x.values(), logits) << "the forward pass alone must leave the logits";
+        Doubles forward = losses.values();
+        ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(), n,
+                                       vocab, scale, true));
+        EXPECT_EQ(losses.values(), forward);
+        Doubles gradient = logits, want = twin(gradient, targets, double(scale));
+        for (size_t i = 0; i < want.size(); i++)
+            EXPECT_NEAR(forward[i], want[i], 1e-5 * (1 + std::fabs(want[i]))) << i;
+        expect_close(x.values(), gradient, type);
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Tables, Loss, testing::ValuesIn(settings()), setting_name);
+
+TEST_P(Loss, EqualsTheFormula)
+{
+    check(random(17, 1, 3.0), {5}, 1);
+    check(random(3 * 17, 2, 3.0), {0, 16, 8}, 0.25f);
+    check(random(5 * 49152, 3, 4.0), {0, 49151, 511, 512, 30000}, 1.0f / 3);
+    check(random(2 * 513, 4), {512, 0}, -2);
+    check({1.5}, {0}, 1);
+}
+
+TEST_P(Loss, ExtremeLogits)
+{
+    Doubles x = random(4 * 600, 5, 1000.0); // one logit takes everything
+    x[100] = -INFINITY;                     // masked
+    for (size_t i = 0; i < 520; i++)        // a masked beginning longer than a block
+        x[600 + i] = -INFINITY;
+    for (size_t i = 1200; i < 1800; i++) // all equal and large
+        x[i] = 1e4 - 16;
+    check(x, {3, 599, 7, 5}, 1);
+}
+
+TEST_P(Loss, GradientEqualsFiniteDifferences)
+{
+    Doubles x = random(2 * 9, 6);
+    std::vector<int32_t> targets = {4, 8};
+    auto loss = [&] {
+        Doubles copy = x, losses = twin(copy, targets, 1);
+        return 0.5 * (losses[0] + losses[1]);
+    };
+    Doubles want = gradient_of(loss, x);
+    Tensor rows = tensor(x), losses = floats({0, 0});
+    Buffer d_targets = upload_array(table, targets);
+    ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), rows.get(), type, d_targets.as<int32_t>(), 2,
+                                   9, 0.5f, true));
+    expect_close(rows.values(), want, type);
+}
+
+TEST_P(Loss, RefusesTargetsOutsideTheVocabulary)
+{
+    for (int32_t bad : {-1, 9, -100}) {
+        std::vector<int32_t> targets = {0, bad};
+        Buffer d_targets = upload_array(table, targets);
+        Tensor x = tensor(Doubles(18, 1)), losses = floats({0, 0});
+        EXPECT_EQ(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(), 2,
+                                       9, 1, true),
+                  SC_INTERNAL);
+        EXPECT_EQ(x.values(), Doubles(18, 1));
+    }
+}

@@ -1,0 +1,178 @@
+// sample: the next token, and log-probabilities of given tokens.
+#include "fixture.h"
+
+#include <algorithm>
+#include <map>
+
+class Sample : public DeviceTest
+{
+  protected:
+    struct Drawn {
+        std::vector<int32_t> ids;
+        Doubles logprobs;
+    };
+    Drawn draw(const Doubles &logits, size_t vocab, sample_options options,
+               const std::vector<uint64_t> &keys) const
+    {
+        const size_t n = keys.size();
+        Tensor x = tensor(logits), logprobs = floats(Doubles(n, 1));
+        Buffer ids = upload_array(table, std::vector<int32_t>(n, -1)), d_keys = upload_array(table, keys);
+        EXPECT_OK(table->sample_rows(nullptr, ids.as<int32_t>(), logprobs.as<float>(), x.get(), type,
+                                     int64_t(n), int64_t(vocab), &options, d_keys.as<uint64_t>()));
+        return {ids.array<int32_t>(), logprobs.values()};
+    }
+    static double log_softmax(const double *x, size_t vocab, size_t id)
+    {
+        double most = *std::max_element(x, x + vocab), total = 0;
+        for (size_t i = 0; i < vocab; i++)
+            total += std::exp(x[i] - most);
+        return x[id] - most - std::log(total);
+    }
+    // n rows of one distribution, with keys 0..n-1
+    std::map<int32_t, double> frequencies(const Doubles &row, float temperature, float top_p, size_t n) const
+    {
+        Doubles logits;
+        std::vector<uint64_t> keys;
+        for (size_t i = 0; i < n; i++) {
+            logits.insert(logits.end(), row.begin(), row.end());
+            keys.push_back(i);
+        }
+        std::map<int32_t, double> found;
+        for (int32_t id : draw(logits, row.size(), {temperature, top_p, 77, 3}, keys).ids)
+            found[id] += 1.0 / double(n);
+        return found;
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Tables, Sample, testing::ValuesIn(settings()), setting_name);
+
+TEST_P(Sample, GreedyTakesTheGreatestAndTheLowestIdOfTies)
+{
+    const size_t vocab = 49152;
+    Doubles x = random(3 * vocab, 1, 2.0);
+    x[40000] = x[40001] = 64;
+    x[vocab] = 64;
+    x[3 * vocab - 1] = 64;
+    Drawn got = draw(x, vocab, {0, 1, 0, 0}, {1, 2, 3});
+    EXPECT_EQ(got.ids, (std::vector<int32_t>{40000, 0, int32_t(vocab) - 1}));
+    for (size_t i = 0; i < 3; i++)
+        EXPECT_NEAR(got.logprobs[i], log_softmax(&x[i * vocab], vocab, size_t(got.ids[i])), 1e-5);
+}
+
+TEST_P(Sample, FrequenciesFollowTheTemperature)
+{
+    const Doubles row = {1.0, 0.0, -INFINITY, 2.0, 0.5};
+    for (double temperature : {0.5, 1.0, 2.0}) {
+        std::map<int32_t, double> found = frequencies(row, float(temperature), 1, 8000);
+        double total = 0;
+        for (double x : row)
+            total += std::exp(x / temperature);
+        for (size_t i = 0; i < row.size(); i++)
+            EXPECT_NEAR(found[int32_t(i)], std::exp(row[i] / temperature) / total, 0.02) << i;
+        EXPECT_EQ(found[2], 0) << "a masked token was drawn";
+    }
+}
+
+TEST_P(Sample, NucleusKeepsTheSmallestSetThatReachesTopP)
+{
+    // probabilities 0.5, 0.25, 0.125, 0.125 in a shuffled order; logits that bf16 holds, up to a factor
+    const double step = double(bf16_of(std::log(2.0)));
+    const Doubles row = {-2 * step, 0, -step, -2 * step, -40};
+    struct {
+        float top_p;
+        std::vector<int32_t> kept;
+    } cases[] = {{0.3f, {1}}, {0.6f, {1, 2}}, {0.8f, {0, 1, 2}}, {0.99f, {0, 1, 2, 3}}, {1e-9f, {1}}};
+    for (const auto &c : cases) {
+        std::map<int32_t, double> found = frequencies(row, 1, c.top_p, 4000);
+        double total = 0;
+        for (int32_t id : c.kept)
+            total += std::exp(row[size_t(id)]);
+        ASSERT_EQ(found.size(), c.kept.size()) << c.top_p;
+        for (int32_t id : c.kept)
+            EXPECT_NEAR(found[id], std::exp(row[size_t(id)]) / total, 0.03) << c.top_p << " " << id;
+    }
+}
+
+TEST_P(Sample, NucleusEqualsASortedOneOnALargeVocabulary)
+{
+    const size_t vocab = 5000;
+    Doubles x = random(vocab, 5, 2.0);
+    std::vector<size_t> order(vocab);
+    for (size_t i = 0; i < vocab; i++)
+        order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return x[a] > x[b]; });
+    std::vector<bool> allowed(vocab, false);
+    double reached = 0;
+    for (size_t id : order) {
+        if (reached >= 0.5)
+            break;
+        allowed[id] = true;
+        reached += std::exp(log_softmax(x.data(), vocab, id));
+    }
+    size_t distinct = 0;
+    for (const auto &[id, frequency] : frequencies(x, 1, 0.5f, 3000)) {
+        EXPECT_TRUE(allowed[size_t(id)]) << id << " " << frequency;
+        distinct++;
+    }
+    EXPECT_GT(distinct, 100u);
+}
+
+TEST_P(Sample, DrawsDependOnKeysAlone)
+{
+    const size_t vocab = 1000;
+    Doubles x = random(vocab, 6), three;
+    for (int i = 0; i < 3; i++)
+        three.insert(three.end(), x.begin(), x.end());
+    for (float top_p : {1.0f, 0.9f}) {
+        Drawn batch = draw(three, vocab, {1, top_p, 1, 5}, {10, 11, 12});
+        EXPECT_EQ(draw(x, vocab, {1, top_p, 1, 5}, {11}).ids[0], batch.ids[1]);
+        EXPECT_EQ(draw(three, vocab, {1, top_p, 1, 5}, {10, 11, 12}).ids, batch.ids);
+        EXPECT_NE(draw(three, vocab, {1, top_p, 2, 5}, {10, 11, 12}).ids, batch.ids);
+        EXPECT_NE(draw(three, vocab, {1, top_p, 1, 6}, {10, 11, 12}).ids, batch.ids);
+    }
+}
+
+TEST_P(Sample, RefusesWhatIsNoDistribution)
+{
+    Buffer ids = upload_array(table, std::vector<int32_t>{0}),
+           keys = upload_array(table, std::vector<uint64_t>{1});
+    for (double bad : {double(NAN), double(INFINITY)})
+        for (float temperature : {0.0f, 1.0f}) {
+            Tensor x = tensor({0.5, bad, 1.5});
+            sample_options options = {temperature, 1, 0, 0};
+            EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, x.get(), type, 1, 3, &options,
+                                         keys.as<uint64_t>()),
+                      SC_BAD_INPUT);
+        }
+    Tensor masked = tensor({-INFINITY, -INFINITY});
+    sample_options options = {1, 1, 0, 0};
+    EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, masked.get(), type, 1, 2, &options,
+                                 keys.as<uint64_t>()),
+              SC_BAD_INPUT);
+    Tensor x = tensor({0, 1});
+    for (sample_options wrong :
+         {sample_options{-1, 1, 0, 0}, sample_options{1, 0, 0, 0}, sample_options{NAN, 1, 0, 0}})
+        EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, x.get(), type, 1, 2, &wrong,
+                                     keys.as<uint64_t>()),
+                  SC_USAGE);
+}
+
+TEST_P(Sample, GathersLogProbabilities)
+{
+    const size_t vocab = 49152;
+    Doubles x = random(3 * vocab, 7, 3.0);
+    std::vector<int32_t> rows = {2, 0, 2, 2, 0},
+                         ids = {0, 49151, 17, 49151, 600}; // row 1 is asked for nothing
+    Tensor logits = tensor(x), out = floats(Doubles(5, 1));
+    Buffer d_rows = upload_array(table, rows), d_ids = upload_array(table, ids);
+    ASSERT_OK(table->gather_logprobs(nullptr, out.as<float>(), logits.get(), type, 3, int64_t(vocab),
+                                     d_rows.as<int32_t>(), d_ids.as<int32_t>(), 5));
+    Doubles want;
+    for (size_t j = 0; j < 5; j++)
+        want.push_back(log_softmax(&x[size_t(rows[j]) * vocab], vocab, size_t(ids[j])));
+    expect_close(out.values(), want, DTYPE_F32);
+    rows[0] = 3;
+    Buffer wrong = upload_array(table, rows);
+    EXPECT_EQ(table->gather_logprobs(nullptr, out.as<float>(), logits.get(), type, 3, int64_t(vocab),
+                                     wrong.as<int32_t>(), d_ids.as<int32_t>(), 5),
+              SC_INTERNAL);
+}
