@@ -11,6 +11,7 @@ typedef struct generate_options {
     uint64_t seed;
     const int32_t *stop_ids;      /* besides the model's end tokens */
     size_t n_stop_ids;
+    int64_t max_live;             /* rows decoded at once; 0: 64 */
 } generate_options;
 
 typedef struct generated {
@@ -21,11 +22,13 @@ typedef struct generated {
 void generated_free(generated *rows, size_t n);
 
 /* Row i goes on from prompt i (ids [cu[i] .. cu[i+1])). keys[i] keys its random numbers. A finished row gives
- * its place up; a row's greedy tokens do not depend on its neighbours in fp32. */
+ * its place up; a row's greedy tokens do not depend on its neighbours in fp32. A row also ends ("length") where
+ * the model's positions do. `p` (or NULL) advances by one for each finished row. */
 sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_t n_rows, const uint64_t *keys,
                    const generate_options *options, generated *out, progress *p);
 
-/* A trie over token-id sequences; leaf value = the caller's index of the sequence. */
+/* A trie over token-id sequences; leaf value = the caller's index of the sequence. Of equal sequences the
+ * lowest index that is not banned is offered. */
 typedef struct trie trie;
 sc_status trie_create(const int32_t *const *sequences, const int32_t *lengths, size_t n, trie **out);
 void trie_free(trie *t);
@@ -41,5 +44,10 @@ typedef struct beam_result {
  * At least `want` are found if the trie holds them: a beam runs wider when its candidates run out. */
 sc_status generate_beam(model *m, const int32_t *prompt, int64_t n_prompt, const trie *t, const uint8_t *banned,
                         int32_t end_id, int64_t beams, int64_t want, beam_result *out, int64_t *n_out);
+/* The same for several prompts at once (ids [cu[i] .. cu[i+1])), whose decode steps share their forwards:
+ * out [n_prompts][want], n_out [n_prompts], banned [n_prompts] pointers, each possibly NULL, or NULL. */
+sc_status generate_beam_batch(model *m, const int32_t *prompt_ids, const int64_t *cu, size_t n_prompts, const trie *t,
+                              const uint8_t *const *banned, int32_t end_id, int64_t beams, int64_t want,
+                              beam_result *out, int64_t *n_out, progress *p);
 
 #endif

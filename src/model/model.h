@@ -8,6 +8,7 @@
 #define SC_MODEL_MODEL_H
 
 #include "device/device.h"
+#include "text/tokenizer.h"
 
 typedef struct model_config {
     char architecture[64];        /* "LlamaForCausalLM" */
@@ -53,8 +54,8 @@ typedef struct lora {
 
 typedef struct model {
     model_config config;
-    device *device;
-    dtype dtype;
+    struct device *device;
+    enum dtype dtype;
     char *folder;
     char sha256[65];              /* of the weight files' bytes: the model's identity in manifests */
     parameter *parameters;        /* embedding, per layer: input norm, q,k,v,o, post norm, gate,up,down; final norm; head */
@@ -63,13 +64,17 @@ typedef struct model {
     struct model_layer {
         parameter *input_norm, *post_norm, *linears[N_LINEARS];
     } *layers;
-    lora *lora;                   /* the adapter in use, or NULL */
+    struct lora *lora;                 /* the adapter in use, or NULL */
     float *inv_freq;              /* [head_dim/2] */
     void *storage;                /* mapping and converted copies */
 } model;
 
 sc_status model_open(const char *folder, device *d, model **out);
 void model_close(model *m);
+/* SC_BAD_INPUT if the tokenizer knows ids for which the model has no rows. */
+sc_status model_check_tokenizer(const model *m, const tokenizer *t);
+/* BF16 if every tensor of the model's files is, else F32: what a merged model is written as. */
+dtype model_file_dtype(const model *m);
 
 /* Adapters. */
 typedef struct lora_options {

@@ -1,0 +1,387 @@
+/* Opening a model folder: every weight found by its Hugging Face name, its shape checked against the config,
+ * used where it lies in the mapped file or converted once. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "model/internal.h"
+
+enum { ALIGN = 64, PIECE = 1 << 18, PER_LAYER = N_LINEARS + 2 };
+
+static st_type st_type_of(dtype t)
+{
+    return t == DTYPE_BF16 ? ST_BF16 : ST_F32;
+}
+
+/* --- names and shapes -------------------------------------------------------------------------------- */
+
+static parameter *add_parameter(model *m, int64_t rows, int64_t cols, const char *name)
+{
+    parameter *p = &m->parameters[m->n_parameters++];
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->rows = rows;
+    p->cols = cols;
+    return p;
+}
+
+static sc_status list_parameters(model *m)
+{
+    const model_config *c = &m->config;
+    sc_status status = SC_OK;
+    char name[96];
+    SC_TRY(sc_alloc(&m->layers, (size_t)c->n_layers, sizeof *m->layers));
+    SC_TRY(sc_alloc(&m->parameters, (size_t)c->n_layers * PER_LAYER + 3, sizeof *m->parameters));
+    m->embedding = add_parameter(m, c->vocab_size, c->dim, "model.embed_tokens.weight");
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        struct model_layer *layer = &m->layers[i];
+        snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", i);
+        layer->input_norm = add_parameter(m, c->dim, 1, name);
+        for (int l = 0; l < N_LINEARS; l++) {
+            int64_t out = 0, in = 0;
+            if (l == LINEAR_GATE) {
+                snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", i);
+                layer->post_norm = add_parameter(m, c->dim, 1, name);
+            }
+            linear_shape(c, (linear)l, &out, &in);
+            snprintf(name, sizeof name, "model.layers.%d.%s.%s.weight", i,
+                     l < LINEAR_GATE ? "self_attn" : "mlp", linear_name((linear)l));
+            layer->linears[l] = add_parameter(m, out, in, name);
+        }
+    }
+    m->final_norm = add_parameter(m, c->dim, 1, "model.norm.weight");
+    m->head = c->tied ? m->embedding : add_parameter(m, c->vocab_size, c->dim, "lm_head.weight");
+cleanup:
+    return status;
+}
+
+static void shape_text(const st_tensor *t, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; i < t->n_dims && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+}
+
+static sc_status check_tensor(const model *m, const parameter *p, const st_tensor *t)
+{
+    const bool vector = p->cols == 1;
+    char found[160], expected[64];
+    if (t->n_dims != (vector ? 1 : 2) || t->shape[0] != p->rows || (!vector && t->shape[1] != p->cols)) {
+        shape_text(t, found, sizeof found);
+        if (vector)
+            snprintf(expected, sizeof expected, "%lld", (long long)p->rows);
+        else
+            snprintf(expected, sizeof expected, "%lld, %lld", (long long)p->rows, (long long)p->cols);
+        return sc_fail(
+            SC_BAD_INPUT,
+            "%s: the tensor %s has the shape [%s], but config.json calls for [%s]; the weights and the "
+            "config belong to different models.",
+            m->folder, p->name, found, expected);
+    }
+    if (t->type != ST_F32 && t->type != ST_F16 && t->type != ST_BF16)
+        return sc_fail(SC_BAD_INPUT,
+                       "%s: the tensor %s is of type %s; F32, F16 and BF16 weights are supported.", m->folder,
+                       p->name, st_type_name(t->type));
+    return SC_OK;
+}
+
+/* Tensors that no parameter asks for: some files carry what can be computed or is tied. */
+static sc_status check_extra(const model *m, const safetensors *files)
+{
+    for (size_t i = 0; i < safetensors_count(files); i++) {
+        const char *name = safetensors_at(files, i)->name;
+        bool known = text_ends(name, ".rotary_emb.inv_freq") || strcmp(name, "lm_head.weight") == 0;
+        for (int64_t j = 0; j < m->n_parameters && !known; j++)
+            known = strcmp(name, m->parameters[j].name) == 0;
+        if (!known)
+            return sc_fail(
+                SC_BAD_INPUT,
+                "%s: the weights hold the tensor %.120s, which a Llama model of %d layers without biases "
+                "does not have; the architecture is not supported or config.json belongs to another model.",
+                m->folder, name, m->config.n_layers);
+    }
+    return SC_OK;
+}
+
+/* --- values --------------------------------------------------------------------------------------------- */
+
+/* Every table but cuda's works in the memory of this process. */
+static bool on_host(const model *m)
+{
+    return strcmp(ops_of(m)->name, "cuda") != 0;
+}
+
+static size_t parameter_bytes(const model *m, const parameter *p)
+{
+    return (size_t)p->rows * (size_t)p->cols * dtype_size(m->dtype);
+}
+
+static size_t aligned_bytes(size_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static bool usable_in_place(const model *m, const st_tensor *t)
+{
+    return on_host(m) && t->aligned && t->type == st_type_of(m->dtype);
+}
+
+static sc_status copy_tensor(const model *m, const st_tensor *t, void *to)
+{
+    const ops *o = ops_of(m);
+    if (t->type == st_type_of(m->dtype))
+        return o->upload(NULL, to, t->data, t->n_bytes);
+    sc_status status = SC_OK;
+    float *values = NULL;
+    uint16_t *rounded = NULL;
+    const size_t size = dtype_size(m->dtype);
+    SC_TRY(sc_alloc(&values, PIECE, sizeof *values));
+    if (m->dtype == DTYPE_BF16)
+        SC_TRY(sc_alloc(&rounded, PIECE, sizeof *rounded));
+    for (int64_t first = 0; first < t->n_values; first += PIECE) {
+        const int64_t n = t->n_values - first < PIECE ? t->n_values - first : PIECE;
+        SC_TRY(st_tensor_floats(t, first, n, values));
+        if (rounded != NULL)
+            for (int64_t i = 0; i < n; i++)
+                rounded[i] = f32_to_bf16(values[i]);
+        SC_TRY(o->upload(NULL, (char *)to + (size_t)first * size, rounded != NULL ? (void *)rounded : values,
+                         (size_t)n * size));
+        SC_TRY(o->synchronise(NULL));
+    }
+cleanup:
+    free(values);
+    free(rounded);
+    return status;
+}
+
+static sc_status load_values(model *m, safetensors *files)
+{
+    model_storage *s = storage_of(m);
+    sc_status status = SC_OK;
+    size_t owned = 0, used = 0;
+    bool mapped = false;
+    s->file_type = DTYPE_BF16;
+    for (int64_t i = 0; i < m->n_parameters; i++) {
+        const parameter *p = &m->parameters[i];
+        const st_tensor *t = NULL;
+        SC_TRY(safetensors_need(files, p->name, &t));
+        SC_TRY(check_tensor(m, p, t));
+        if (t->type != ST_BF16)
+            s->file_type = DTYPE_F32;
+        if (!usable_in_place(m, t))
+            owned += aligned_bytes(parameter_bytes(m, p));
+    }
+    SC_TRY(check_extra(m, files));
+    if (owned > 0)
+        SC_TRY(ops_of(m)->alloc(&s->owned, owned));
+    for (int64_t i = 0; i < m->n_parameters; i++) {
+        parameter *p = &m->parameters[i];
+        const st_tensor *t = safetensors_find(files, p->name);
+        if (usable_in_place(m, t)) {
+            p->value =
+                (void *)(uintptr_t)t->data; /* never written while it is mapped: s->writable is false */
+            mapped = true;
+            continue;
+        }
+        p->value = (char *)s->owned + used;
+        used += aligned_bytes(parameter_bytes(m, p));
+        SC_TRY(check_cancelled());
+        SC_TRY(copy_tensor(m, t, p->value));
+    }
+    s->writable = !mapped;
+    if (mapped)
+        s->files = files;
+cleanup:
+    return status;
+}
+
+sc_status weights_make_writable(model *m)
+{
+    model_storage *s = storage_of(m);
+    sc_status status = SC_OK;
+    void *block = NULL;
+    size_t bytes = 0, used = 0;
+    if (s->writable)
+        return SC_OK;
+    for (int64_t i = 0; i < m->n_parameters; i++)
+        bytes += aligned_bytes(parameter_bytes(m, &m->parameters[i]));
+    SC_TRY(ops_of(m)->alloc(&block, bytes));
+    for (int64_t i = 0; i < m->n_parameters; i++) {
+        parameter *p = &m->parameters[i];
+        SC_TRY(ops_of(m)->upload(NULL, (char *)block + used, p->value, parameter_bytes(m, p)));
+        used += aligned_bytes(parameter_bytes(m, p));
+    }
+    used = 0;
+    for (int64_t i = 0; i < m->n_parameters; i++) {
+        m->parameters[i].value = (char *)block + used;
+        used += aligned_bytes(parameter_bytes(m, &m->parameters[i]));
+    }
+    ops_of(m)->release(s->owned);
+    s->owned = block;
+    block = NULL;
+    safetensors_close(s->files);
+    s->files = NULL;
+    s->writable = true;
+cleanup:
+    if (block != NULL)
+        ops_of(m)->release(block);
+    return status;
+}
+
+/* --- rotary frequencies --------------------------------------------------------------------------------- */
+
+/* theta^(-2i/d) rounded to float as transformers has it; Llama 3's scaling stretches the long waves by
+ * `factor` and blends in between (Llama 3.1 model card). */
+static sc_status make_inv_freq(model *m)
+{
+    const model_config *c = &m->config;
+    const int32_t half = c->head_dim / 2;
+    sc_status status = SC_OK;
+    float *host = NULL;
+    SC_TRY(sc_alloc(&host, (size_t)half, sizeof *host));
+    for (int32_t i = 0; i < half; i++) {
+        const float power = (float)pow(c->rope_theta, (double)((float)(2 * i) / (float)c->head_dim));
+        float f = 1.0f / power;
+        if (c->rope_llama3) {
+            const double wave = 2 * M_PI / (double)f;
+            const double longest = c->rope_original / c->rope_low, shortest = c->rope_original / c->rope_high;
+            if (wave > longest) {
+                f = (float)((double)f / c->rope_factor);
+            } else if (wave >= shortest) {
+                const double s = (c->rope_original / wave - c->rope_low) / (c->rope_high - c->rope_low);
+                f = (float)((1 - s) * (double)f / c->rope_factor + s * (double)f);
+            }
+        }
+        host[i] = f;
+    }
+    SC_TRY(ops_of(m)->alloc((void **)&m->inv_freq, (size_t)half * sizeof(float)));
+    SC_TRY(ops_of(m)->upload(NULL, m->inv_freq, host, (size_t)half * sizeof(float)));
+cleanup:
+    free(host);
+    return status;
+}
+
+/* --- the model --------------------------------------------------------------------------------------------- */
+
+/* One file: its SHA-256. Several: the SHA-256 of their digests in the order of their names. */
+static sc_status identify(model *m, const safetensors *files)
+{
+    strbuf digests = {0};
+    for (size_t i = 0; i < safetensors_n_files(files); i++) {
+        const file_map *map = safetensors_file_map(files, i);
+        sha256_hex(map->data, map->size, m->sha256);
+        strbuf_puts(&digests, m->sha256);
+    }
+    sc_status status = strbuf_status(&digests);
+    if (status == SC_OK && safetensors_n_files(files) > 1)
+        sha256_hex(digests.data, digests.len, m->sha256);
+    strbuf_free(&digests);
+    return status;
+}
+
+sc_status model_open(const char *folder, device *d, model **out)
+{
+    sc_status status = SC_OK;
+    safetensors *files = NULL;
+    model *m = NULL;
+    *out = NULL;
+    SC_TRY(sc_alloc(&m, 1, sizeof *m));
+    m->device = d;
+    m->dtype = d->dtype;
+    SC_TRY(sc_alloc(&m->storage, 1, sizeof(model_storage)));
+    SC_TRY(sc_strdup(&m->folder, folder));
+    SC_TRY(model_config_read(folder, &m->config));
+    SC_TRY(list_parameters(m));
+    SC_TRY(safetensors_open(folder, &files));
+    SC_TRY(load_values(m, files));
+    SC_TRY(identify(m, files));
+    SC_TRY(make_inv_freq(m));
+    if (storage_of(m)->files == files)
+        files = NULL;
+    *out = m;
+    m = NULL;
+cleanup:
+    if (m != NULL && m->storage != NULL && storage_of(m)->files == files)
+        files = NULL; /* model_close has it */
+    safetensors_close(files);
+    model_close(m);
+    return status;
+}
+
+void model_close(model *m)
+{
+    if (m == NULL)
+        return;
+    if (m->storage != NULL) {
+        model_storage *s = storage_of(m);
+        workspace *ws = &s->ws;
+        buffer *all[] = {&ws->ids,     &ws->positions,  &ws->cu_seqlens,  &ws->row_keys,     &ws->cache_rows,
+                         &ws->kv_rows, &ws->kv_offsets, &ws->activations, &ws->hidden,       &ws->scratch,
+                         &ws->rows,    &ws->gathered,   &ws->logits,      &ws->logits_model, &ws->ids_out,
+                         &ws->losses,  &ws->gradients};
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+            buffer_release(m, all[i]);
+        lora_destroy(m);
+        ops_of(m)->release(m->inv_freq);
+        ops_of(m)->release(s->owned);
+        ops_of(m)->release(s->grads);
+        safetensors_close(s->files);
+        free(s);
+    }
+    free(m->parameters);
+    free(m->layers);
+    free(m->folder);
+    free(m);
+}
+
+sc_status model_check_tokenizer(const model *m, const tokenizer *t)
+{
+    if (tokenizer_vocab_size(t) > m->config.vocab_size)
+        return sc_fail(
+            SC_BAD_INPUT,
+            "%s: the tokenizer has %d ids, but the weights have rows for only %d; put the tokenizer.json "
+            "that belongs to these weights beside them.",
+            m->folder, tokenizer_vocab_size(t), m->config.vocab_size);
+    return SC_OK;
+}
+
+dtype model_file_dtype(const model *m)
+{
+    return storage_of(m)->file_type;
+}
+
+sc_status model_grads_create(model *m)
+{
+    model_storage *s = storage_of(m);
+    sc_status status = SC_OK;
+    int64_t n = 0;
+    SC_TRY(weights_make_writable(m));
+    if (s->grads != NULL)
+        return model_grads_zero(m);
+    for (int64_t i = 0; i < m->n_parameters; i++)
+        n += m->parameters[i].rows * m->parameters[i].cols;
+    SC_TRY(ops_of(m)->alloc((void **)&s->grads, (size_t)n * sizeof(float)));
+    s->n_grads = n;
+    n = 0;
+    for (int64_t i = 0; i < m->n_parameters; i++) {
+        m->parameters[i].grad = s->grads + n;
+        n += m->parameters[i].rows * m->parameters[i].cols;
+    }
+    SC_TRY(model_grads_zero(m));
+cleanup:
+    return status;
+}
+
+sc_status model_grads_zero(model *m)
+{
+    model_storage *s = storage_of(m);
+    sc_status status = SC_OK;
+    if (s->grads != NULL)
+        SC_TRY(ops_of(m)->fill_zero(NULL, s->grads, (size_t)s->n_grads * sizeof(float)));
+    if (m->lora != NULL)
+        SC_TRY(ops_of(m)->fill_zero(NULL, m->lora->grads, (size_t)m->lora->n_values * sizeof(float)));
+cleanup:
+    return status;
+}
