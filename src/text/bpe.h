@@ -6,6 +6,10 @@
 
 #include "base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* (left id, right id) -> (rank, merged id), open addressing. */
 typedef struct bpe_merge {
     uint64_t pair; /* left << 32 | right; BPE_NO_PAIR: a free slot */
@@ -42,4 +46,7 @@ sc_status bpe_reserve(bpe_scratch *s, size_t n);
 sc_status bpe_apply(const bpe_merges *m, bpe_scratch *s, size_t n, size_t *n_out);
 void bpe_scratch_free(bpe_scratch *s);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

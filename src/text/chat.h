@@ -7,8 +7,12 @@
 
 #include "text/tokenizer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct chat_message {
-    const char *role;      /* "system", "user", "assistant" */
+    const char *role; /* "system", "user", "assistant" */
     const char *content;
 } chat_message;
 
@@ -16,8 +20,8 @@ typedef enum chat_family { CHAT_CHATML_SMOLLM2 = 0, CHAT_CHATML = 1 } chat_famil
 
 typedef struct chat_rendered {
     token_ids ids;
-    uint8_t *mask;             /* [ids.n] 1: supervised (the assistant's content and its end token) */
-    size_t *message_end;       /* [n_messages] ids up to and including message i and the line end behind it */
+    uint8_t *mask;       /* [ids.n] 1: supervised (the assistant's content and its end token) */
+    size_t *message_end; /* [n_messages] ids up to and including message i and the line end behind it */
 } chat_rendered;
 void chat_rendered_free(chat_rendered *r);
 
@@ -35,4 +39,7 @@ sc_status chat_render_text(chat_family family, const chat_message *messages, siz
 /* The token that ends an assistant's turn ("<|im_end|>"). */
 int32_t chat_end_token(const tokenizer *t, chat_family family);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

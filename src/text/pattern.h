@@ -4,6 +4,10 @@
 
 #include "base/text.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ASCII stands for itself; every other character is one of these. */
 #define PATTERN_OTHER ((char)0x80)
 #define PATTERN_LETTER ((char)0x81)
@@ -24,4 +28,7 @@
  * library) and in PCRE2 is let through; anything else is SC_BAD_INPUT, naming it and `where`. */
 sc_status pattern_translate(const char *pattern, const char *where, strbuf *out);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

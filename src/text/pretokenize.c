@@ -293,7 +293,7 @@ static sc_status cut(const run *r, size_t step_index, const char *classes, size_
     const step *s = &r->p->steps[step_index];
     cursor c = {.classes = classes, .text = text, .n = n, .bytes = bytes};
     while (c.at < n) {
-        size_t begin = c.at, end;
+        size_t begin = c.at, end = n;
         if (s->kind == STEP_PATTERN) {
             SC_TRY(next_match(r, s, &c, &begin, &end));
         } else {

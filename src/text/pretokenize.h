@@ -7,6 +7,10 @@
 
 #include "base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct pretokenizer pretokenizer;
 
 /* `node`: the value of "pre_tokenizer": ByteLevel, or a Sequence of Digits and Split that ends in
@@ -24,4 +28,7 @@ typedef sc_status (*pretokenize_piece)(void *user, const char *piece, size_t n);
 sc_status pretokenize(const pretokenizer *p, pretokenize_scratch *s, const char *text, size_t n,
                       pretokenize_piece piece, void *user);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 #include "base/status.h"
 #include "base/text.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tokenizer tokenizer;
 
 typedef struct token_ids {
@@ -28,7 +32,7 @@ sc_status tokenizer_from_gguf(const char *const *tokens, const int32_t *types, s
 sc_status tokenizer_save(const tokenizer *t, const char *path);
 void tokenizer_close(tokenizer *t);
 
-int32_t tokenizer_vocab_size(const tokenizer *t);   /* highest id + 1 */
+int32_t tokenizer_vocab_size(const tokenizer *t); /* highest id + 1 */
 /* -1 if there is none. */
 int32_t tokenizer_token_id(const tokenizer *t, const char *token);
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
@@ -37,7 +41,8 @@ bool tokenizer_is_special(const tokenizer *t, int32_t id);
  * (Hugging Face's behaviour), else they are encoded as the plain text they are: contents of chat
  * messages are encoded that way, so that a review cannot close the user's turn. Invalid UTF-8 is
  * replaced by U+FFFD first. No BOS or EOS is added. Thread-safe. */
-sc_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, bool parse_special, token_ids *out);
+sc_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, bool parse_special,
+                           token_ids *out);
 /* Many texts over threads; out[i] as by tokenizer_encode. */
 sc_status tokenizer_encode_batch(const tokenizer *t, const char *const *texts, size_t n_texts,
                                  bool parse_special, token_ids *out);
@@ -46,4 +51,7 @@ sc_status tokenizer_encode_batch(const tokenizer *t, const char *const *texts, s
  * a negative one is SC_BAD_INPUT. */
 sc_status tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n, bool keep_special, strbuf *out);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -74,7 +74,7 @@ static sc_status check_id(const tokenizer *t, const json_t *value, const char *t
 /* Memory for every id of the vocabulary and of the added tokens. */
 static sc_status size_vocabulary(tokenizer *t, json_t *vocab, json_t *added)
 {
-    int32_t id, highest = -1;
+    int32_t id = 0, highest = -1;
     size_t n_texts = json_object_size(vocab) + json_array_size(added), capacity = 16, i;
     const char *key;
     json_t *value;

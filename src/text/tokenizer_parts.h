@@ -9,6 +9,10 @@
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One id. Offsets point into tokenizer.bytes. */
 typedef struct vocab_token {
     size_t text;          /* as the file spells it, terminated */
@@ -86,4 +90,7 @@ sc_status added_tokens_split(const added_index *index, const char *text, size_t 
 /* Frees the encoders in the pool. */
 void encoder_pool_free(encoder *first);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum unicode_class_id {
     UNICODE_OTHER = 0,
     UNICODE_LETTER = 1,  /* \p{L} in Oniguruma */
@@ -15,4 +19,7 @@ typedef enum unicode_class_id {
 
 unicode_class_id unicode_class(uint32_t code_point);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
