@@ -139,7 +139,8 @@ static int by_name(const void *a, const void *b)
 /* The tensors cover the data from the first byte to the last, without overlap and without holes. */
 static sc_status check_cover(const char *path, st_tensor *tensors, size_t n, const uint8_t *data, size_t size)
 {
-    qsort(tensors, n, sizeof *tensors, by_place);
+    if (n > 1)
+        qsort(tensors, n, sizeof *tensors, by_place);
     const uint8_t *at = data;
     for (size_t i = 0; i < n; i++) {
         const uint8_t *start = tensors[i].data;
