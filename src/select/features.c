@@ -1,0 +1,217 @@
+/* Embeddings as the rows of a selection: mapped, checked, centred, and projected to a plane. */
+#include "select/features.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/random.h"
+
+sc_status features_open(const char *path, int64_t n_rows, features *out)
+{
+    sc_status status = SC_OK;
+    *out = (features){0};
+    SC_TRY(npy_open_as(path, NPY_F4, 2, &out->file));
+    out->x = out->file.data;
+    out->n = out->file.shape[0];
+    out->dim = out->file.shape[1];
+    if (out->n != n_rows) {
+        status = sc_fail(SC_BAD_INPUT,
+                         "%s has %lld rows, but the data set has %lld reviews; embed this data set again",
+                         path, (long long)out->n, (long long)n_rows);
+        goto cleanup;
+    }
+    if (out->n == 0 || out->dim == 0) {
+        status = sc_fail(SC_BAD_INPUT, "%s is empty: there is nothing to select from", path);
+        goto cleanup;
+    }
+    if (out->n > INT32_MAX || out->dim > (1 << 20)) {
+        status =
+            sc_fail(SC_BAD_INPUT, "%s: %lld rows of width %lld are more than a selection can take (%d, %d)",
+                    path, (long long)out->n, (long long)out->dim, INT32_MAX, 1 << 20);
+        goto cleanup;
+    }
+    int64_t bad = out->n;
+#pragma omp parallel for schedule(static) reduction(min : bad)
+    for (int64_t i = 0; i < out->n; i++) {
+        bool finite = true;
+        for (int64_t d = 0; d < out->dim; d++)
+            finite = finite && isfinite(out->x[i * out->dim + d]);
+        if (!finite && i < bad)
+            bad = i;
+    }
+    if (bad < out->n) {
+        int64_t d = 0;
+        while (isfinite(out->x[bad * out->dim + d]))
+            d++;
+        status =
+            sc_fail(SC_BAD_INPUT,
+                    "%s: row %lld (line %lld of reviews.jsonl) holds %s at position %lld; embed it again",
+                    path, (long long)bad, (long long)bad + 1,
+                    isnan(out->x[bad * out->dim + d]) ? "NaN" : "infinity", (long long)d);
+    }
+cleanup:
+    if (status != SC_OK)
+        features_close(out);
+    return status;
+}
+
+void features_close(features *f)
+{
+    npy_close(&f->file);
+    *f = (features){0};
+}
+
+sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
+{
+    sc_status status = SC_OK;
+    *out = (centred){.scale = 1, .n = n, .dim = dim};
+    SC_TRY(sc_alloc(&out->mean, (size_t)dim, sizeof *out->mean));
+    SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
+    /* Each thread owns columns and walks the rows in order. */
+    enum { COLUMNS = 64 };
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t c = 0; c < dim; c += COLUMNS) {
+        const int64_t end = c + COLUMNS < dim ? c + COLUMNS : dim;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t d = c; d < end; d++)
+                out->mean[d] += (double)x[i * dim + d];
+        for (int64_t d = c; d < end; d++)
+            out->mean[d] /= (double)n;
+    }
+    double largest = 0;
+#pragma omp parallel for schedule(static) reduction(max : largest)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t d = 0; d < dim; d++) {
+            const double v = fabs((double)x[i * dim + d] - out->mean[d]);
+            largest = v > largest ? v : largest;
+        }
+    /* Squares of 1e16, summed over a million columns, still fit into a float. */
+    if (largest > 1e15) {
+        int exponent;
+        (void)frexp(largest, &exponent);
+        out->scale = ldexp(1, -exponent);
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t d = 0; d < dim; d++)
+            out->x[i * dim + d] = (float)(((double)x[i * dim + d] - out->mean[d]) * out->scale);
+cleanup:
+    if (status != SC_OK)
+        centred_free(out);
+    return status;
+}
+
+void centred_free(centred *c)
+{
+    free(c->x);
+    free(c->mean);
+    *c = (centred){0};
+}
+
+/* --- the map ------------------------------------------------------------------------------- */
+
+enum { MAP_ROWS = 20000, MAP_STRIPES = 64, MAP_ITERATIONS = 60 };
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* Gram-Schmidt on the two rows of v [2][dim]; a row that vanishes stays zero. */
+static void orthonormalise(double *v, int64_t dim)
+{
+    for (int a = 0; a < 2; a++) {
+        double *row = v + a * dim;
+        for (int again = 0; again < 2 && a == 1; again++) {
+            const double along = dot(row, v, dim);
+            for (int64_t d = 0; d < dim; d++)
+                row[d] -= along * v[d];
+        }
+        const double norm = sqrt(dot(row, row, dim));
+        for (int64_t d = 0; d < dim; d++)
+            row[d] = norm > 1e-150 ? row[d] / norm : 0;
+    }
+}
+
+/* next [2][dim] = v X'X over every `step`-th row; `parts` [MAP_STRIPES][2][dim]. */
+static void covariance_times(const centred *c, int64_t step, const double *v, double *parts, double *next)
+{
+    const int64_t dim = c->dim, rows = (c->n + step - 1) / step;
+    const int64_t stripe = (rows + MAP_STRIPES - 1) / MAP_STRIPES;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int s = 0; s < MAP_STRIPES; s++) {
+        double *part = parts + (int64_t)s * 2 * dim;
+        for (int64_t d = 0; d < 2 * dim; d++)
+            part[d] = 0;
+        for (int64_t r = s * stripe; r < (s + 1) * stripe && r < rows; r++) {
+            const float *x = c->x + r * step * dim;
+            double y0 = 0, y1 = 0;
+            for (int64_t d = 0; d < dim; d++) {
+                y0 += (double)x[d] * v[d];
+                y1 += (double)x[d] * v[dim + d];
+            }
+            for (int64_t d = 0; d < dim; d++) {
+                part[d] += y0 * (double)x[d];
+                part[dim + d] += y1 * (double)x[d];
+            }
+        }
+    }
+    for (int64_t d = 0; d < 2 * dim; d++) {
+        next[d] = 0;
+        for (int s = 0; s < MAP_STRIPES; s++)
+            next[d] += parts[(int64_t)s * 2 * dim + d];
+    }
+}
+
+sc_status features_map(const centred *c, uint64_t seed, float *out)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = c->dim, step = (c->n + MAP_ROWS - 1) / MAP_ROWS;
+    double *v = NULL, *next = NULL, *parts = NULL;
+    SC_TRY(sc_alloc(&v, 2 * (size_t)dim, sizeof *v));
+    SC_TRY(sc_alloc(&next, 2 * (size_t)dim, sizeof *next));
+    SC_TRY(sc_alloc(&parts, (size_t)MAP_STRIPES * 2 * (size_t)dim, sizeof *parts));
+    random_stream random = random_at(seed, RANDOM_SELECT, 1, 0);
+    for (int64_t d = 0; d < 2 * dim; d++)
+        v[d] = random_normal(&random);
+    orthonormalise(v, dim);
+    for (int iteration = 0; iteration < MAP_ITERATIONS; iteration++) {
+        SC_TRY(check_cancelled());
+        covariance_times(c, step, v, parts, next);
+        orthonormalise(next, dim);
+        double moved = 0;
+        for (int a = 0; a < 2; a++)
+            moved += 1 - fabs(dot(next + a * dim, v + a * dim, dim));
+        double *swap = v;
+        v = next;
+        next = swap;
+        if (moved < 1e-9)
+            break;
+    }
+    for (int a = 0; a < 2; a++) {
+        int64_t largest = 0;
+        for (int64_t d = 1; d < dim; d++)
+            if (fabs(v[a * dim + d]) > fabs(v[a * dim + largest]))
+                largest = d;
+        if (v[a * dim + largest] < 0)
+            for (int64_t d = 0; d < dim; d++)
+                v[a * dim + d] = -v[a * dim + d];
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < c->n; i++)
+        for (int a = 0; a < 2; a++) {
+            double y = 0;
+            for (int64_t d = 0; d < dim; d++)
+                y += (double)c->x[i * dim + d] * v[a * dim + d];
+            out[2 * i + a] = (float)y;
+        }
+cleanup:
+    free(v);
+    free(next);
+    free(parts);
+    return status;
+}

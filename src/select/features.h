@@ -1,0 +1,34 @@
+/* The rows that a strategy looks at: embeddings.npy, checked, and its mean-centred copy. */
+#ifndef SC_SELECT_FEATURES_H
+#define SC_SELECT_FEATURES_H
+
+#include "formats/npy.h"
+
+typedef struct features {
+    const float *x; /* [n][dim], mapped */
+    int64_t n, dim;
+    npy_file file;
+} features;
+
+/* View "semantic": row i is line i of reviews.jsonl. SC_BAD_INPUT: not float32 [n_rows][dim], or a
+ * NaN or infinity, named by its row. */
+sc_status features_open(const char *path, int64_t n_rows, features *out);
+void features_close(features *f); /* {0} is fine */
+
+/* Distances expanded as |x|^2 - 2 x.c + |c|^2 lose their digits where the mean is large beside the
+ * spread, as it is for the hidden states of language models. So clustering works on (x - mean) * scale. */
+typedef struct centred {
+    float *x;     /* [n][dim] */
+    double *mean; /* [dim] */
+    double scale; /* 1, or a power of two that keeps squared distances inside of float */
+    int64_t n, dim;
+} centred;
+sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out);
+void centred_free(centred *c);
+
+/* out [n][2]: the rows on their first two principal components, for a map. Orthogonal iteration in
+ * double (Golub and Van Loan, 8.2.4) on at most 20,000 evenly spaced rows; each component points
+ * where its largest entry is positive. The same bytes for any number of threads. */
+sc_status features_map(const centred *c, uint64_t seed, float *out);
+
+#endif

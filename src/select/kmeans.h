@@ -1,0 +1,35 @@
+/* k-means: k-means++ (Arthur and Vassilvitskii 2007), then Lloyd's iterations (Lloyd 1982).
+ *
+ * Labels are decided in float64, sums run in row order, random numbers are keyed: the same result
+ * for any number of threads and on any table. */
+#ifndef SC_SELECT_KMEANS_H
+#define SC_SELECT_KMEANS_H
+
+#include "select/resident.h"
+
+typedef struct kmeans_options {
+    int64_t k;
+    uint64_t seed;
+    int64_t max_iterations; /* of Lloyd; 0: 100 */
+    double tolerance;       /* stop when the centres' squared shift is at most this times the mean variance
+                               of a column; 0: until no label changes */
+} kmeans_options;
+
+typedef struct kmeans_result {
+    int64_t k;                    /* fewer than asked for if there are fewer distinct rows */
+    float *centres;               /* [k][dim] */
+    int32_t *labels;              /* [n] nearest centre */
+    float *dist2;                 /* [n] squared distance to it */
+    double inertia;               /* sum of dist2 */
+    int64_t iterations, repaired; /* repaired: empty clusters that were given the farthest row */
+    bool converged;
+} kmeans_result;
+
+/* x [n][dim] on the device (mean-centred), and on the host. */
+sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *options, kmeans_result *out);
+/* Labels and inertia for given centres [k][dim]. */
+sc_status kmeans_given(resident *x, int64_t n, int64_t dim, const float *centres, int64_t k,
+                       kmeans_result *out);
+void kmeans_free(kmeans_result *r);
+
+#endif

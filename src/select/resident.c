@@ -1,0 +1,39 @@
+/* An array of the host and its place on a device. */
+#include "select/resident.h"
+
+sc_status resident_open(const ops *table, void *host, size_t bytes, resident *out)
+{
+    *out = (resident){.ops = table, .host = host, .bytes = bytes};
+    if (table == cpu_ops()) {
+        out->device = host;
+        return SC_OK;
+    }
+    sc_status status = table->alloc(&out->device, bytes);
+    return status == SC_OK ? resident_push(out) : status;
+}
+
+sc_status resident_scratch(const ops *table, size_t bytes, resident *out)
+{
+    *out = (resident){.ops = table, .bytes = bytes};
+    return bytes > 0 ? table->alloc(&out->device, bytes) : SC_OK;
+}
+
+sc_status resident_push(resident *r)
+{
+    return r->device == r->host ? SC_OK : r->ops->upload(NULL, r->device, r->host, r->bytes);
+}
+
+sc_status resident_pull(resident *r)
+{
+    if (r->device == r->host)
+        return SC_OK;
+    sc_status status = r->ops->download(NULL, r->host, r->device, r->bytes);
+    return status == SC_OK ? r->ops->synchronise(NULL) : status;
+}
+
+void resident_close(resident *r)
+{
+    if (r->device && r->device != r->host)
+        r->ops->release(r->device);
+    *r = (resident){0};
+}

@@ -1,0 +1,21 @@
+/* An array of the host and its place on a device. The CPU's table works on the array itself. */
+#ifndef SC_SELECT_RESIDENT_H
+#define SC_SELECT_RESIDENT_H
+
+#include "device/device.h"
+
+typedef struct resident {
+    const ops *ops;
+    void *host, *device;
+    size_t bytes;
+} resident;
+
+/* Uploads `host`, which stays the caller's. {0} may be closed. */
+sc_status resident_open(const ops *table, void *host, size_t bytes, resident *out);
+/* A scratch area on the device; 0 bytes give NULL. */
+sc_status resident_scratch(const ops *table, size_t bytes, resident *out);
+sc_status resident_push(resident *r); /* host to device */
+sc_status resident_pull(resident *r); /* device to host, and waits for it */
+void resident_close(resident *r);
+
+#endif

@@ -1,0 +1,36 @@
+/* The registry of strategies. */
+#include "select/strategy.h"
+
+#include <string.h>
+
+#include "base/text.h"
+
+static const strategy strategies[] = {
+    {"js", "entropy and Jensen-Shannon divergence over cluster distributions", NEEDS_CLUSTERS,
+     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_DIVERGENCE | PICK_CLUSTER, js_select},
+    {"fisher", "greedy D-optimal design over the embeddings", 0, PICK_SCORE | PICK_GAIN, fisher_select},
+    {"random", "rows drawn by the seed", 0, 0, random_select},
+};
+enum { N_STRATEGIES = sizeof strategies / sizeof *strategies };
+
+sc_status strategy_find(const char *name, const strategy **out)
+{
+    const char *names[N_STRATEGIES + 1] = {0};
+    strbuf known = {0};
+    for (int i = 0; i < N_STRATEGIES; i++) {
+        if (strcmp(name, strategies[i].name) == 0) {
+            *out = &strategies[i];
+            strbuf_free(&known);
+            return SC_OK;
+        }
+        names[i] = strategies[i].name;
+        strbuf_printf(&known, "%s%s", i ? ", " : "", names[i]);
+    }
+    const char *nearest = text_nearest(name, names);
+    sc_status status =
+        nearest ? sc_fail(SC_USAGE, "unknown strategy \"%s\"; did you mean \"%s\"? There are: %s", name,
+                          nearest, strbuf_text(&known))
+                : sc_fail(SC_USAGE, "unknown strategy \"%s\"; there are: %s", name, strbuf_text(&known));
+    strbuf_free(&known);
+    return status;
+}

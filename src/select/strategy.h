@@ -1,0 +1,49 @@
+/* The registry of strategies: what each is called, needs and gives. */
+#ifndef SC_SELECT_STRATEGY_H
+#define SC_SELECT_STRATEGY_H
+
+#include "device/device.h"
+
+typedef struct selection_pick {
+    int64_t row;
+    double score; /* what the choice was made by */
+    double gain;  /* what it added to the objective */
+    double entropy, divergence;
+    int32_t cluster;
+    double objective; /* after this pick: js: mean score so far; fisher: log det gain; random: 0 */
+} selection_pick;
+
+/* Which members of a pick a strategy fills, besides row. */
+enum { PICK_SCORE = 1, PICK_GAIN = 2, PICK_ENTROPY = 4, PICK_DIVERGENCE = 8, PICK_CLUSTER = 16 };
+
+typedef struct selection_task {
+    device *device;
+    const float *x;         /* [n][dim] finite */
+    int64_t n, dim, budget; /* 1 <= budget <= n */
+    uint64_t seed;
+    /* What NEEDS_CLUSTERS asks for. */
+    const double *p;       /* [n][k] softmax over centres */
+    const double *entropy; /* [n] of p, in nats */
+    const int32_t *labels; /* [n] nearest centre */
+    int64_t k;
+    double alpha;
+    bool js_sum; /* alpha H + JS; else alpha H + (1 - alpha) JS */
+    double lambda;
+} selection_task;
+
+enum { NEEDS_CLUSTERS = 1 };
+
+typedef struct strategy {
+    const char *name, *summary;
+    unsigned needs, gives;
+    sc_status (*run)(const selection_task *task, selection_pick *picks /* [budget] */);
+} strategy;
+
+/* SC_USAGE with the nearest right name. */
+sc_status strategy_find(const char *name, const strategy **out);
+
+sc_status js_select(const selection_task *task, selection_pick *picks);
+sc_status fisher_select(const selection_task *task, selection_pick *picks);
+sc_status random_select(const selection_task *task, selection_pick *picks);
+
+#endif

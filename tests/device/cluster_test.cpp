@@ -1,0 +1,208 @@
+// cluster: labels, sums and softmax against float64, and the same bytes for any number of threads.
+#include <omp.h>
+
+#include "fixture.h"
+
+namespace
+{
+
+struct Rows {
+    int64_t n, k, dim;
+    std::vector<float> x, centres;
+};
+
+Rows random_rows(int64_t n, int64_t k, int64_t dim, float spread, unsigned seed)
+{
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    Rows r{n, k, dim, std::vector<float>(n * dim), std::vector<float>(k * dim)};
+    for (float &v : r.x)
+        v = normal(random) * spread;
+    for (float &v : r.centres)
+        v = normal(random) * spread;
+    return r;
+}
+
+double distance2(const float *a, const float *b, int64_t dim)
+{
+    long double sum = 0;
+    for (int64_t d = 0; d < dim; d++)
+        sum += ((long double)a[d] - b[d]) * ((long double)a[d] - b[d]);
+    return static_cast<double>(sum);
+}
+
+template <typename T> Buffer on_device(const ops *table, const std::vector<T> &values)
+{
+    Buffer b(table, values.size() * sizeof(T));
+    b.upload(values.data(), values.size() * sizeof(T));
+    return b;
+}
+
+struct Assigned {
+    std::vector<int32_t> labels;
+    std::vector<float> dist2;
+};
+
+Assigned assign(const ops *table, const Rows &r)
+{
+    Buffer x = on_device(table, r.x), c = on_device(table, r.centres);
+    Buffer labels(table, r.n * sizeof(int32_t)), dist2(table, r.n * sizeof(float));
+    Buffer work(table, table->cluster_assign_workspace(r.n, r.k, r.dim));
+    EXPECT_EQ(table->cluster_assign(nullptr, labels.as<int32_t>(), dist2.as<float>(), x.as<float>(),
+                                    c.as<float>(), r.n, r.k, r.dim, work.get()),
+              SC_OK);
+    return {labels.array<int32_t>(), dist2.array<float>()};
+}
+
+void expect_nearest(const Rows &r, const Assigned &a)
+{
+    for (int64_t i = 0; i < r.n; i++) {
+        int64_t best = 0;
+        double lowest = INFINITY;
+        for (int64_t j = 0; j < r.k; j++) {
+            const double d = distance2(&r.x[i * r.dim], &r.centres[j * r.dim], r.dim);
+            if (d < lowest) {
+                lowest = d;
+                best = j;
+            }
+        }
+        const double mine = distance2(&r.x[i * r.dim], &r.centres[a.labels[i] * r.dim], r.dim);
+        ASSERT_LE(mine, lowest * (1 + 1e-13)) << "row " << i << ": " << a.labels[i] << " instead of " << best;
+        ASSERT_NEAR(a.dist2[i], lowest, lowest * 1e-6);
+    }
+}
+
+TEST(Cluster, AssignsTheNearestCentre)
+{
+    for (const ops *table : present_tables())
+        for (int64_t k : {1, 2, 15, 16, 17, 64, 100})
+            for (int64_t dim : {1, 3, 16, 33, 128}) {
+                Rows r = random_rows(203, k, dim, 1, static_cast<unsigned>(k * 1000 + dim));
+                expect_nearest(r, assign(table, r));
+            }
+}
+
+// Centres that differ by less than the error of a product in float: float64 must decide.
+TEST(Cluster, DecidesNearTiesInDouble)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(400, 8, 256, 1, 7);
+        for (int64_t j = 1; j < r.k; j++)
+            for (int64_t d = 0; d < r.dim; d++)
+                r.centres[j * r.dim + d] = r.centres[d];
+        for (int64_t j = 1; j < r.k; j++)
+            r.centres[j * r.dim + j] = std::nextafter(r.centres[j * r.dim + j], j % 2 ? 10.0f : -10.0f);
+        expect_nearest(r, assign(table, r));
+        for (float &v : r.x)
+            v += 1000; // a large common offset: |x|^2 - 2 x.c + |c|^2 alone would lose everything
+        for (float &v : r.centres)
+            v += 1000;
+        expect_nearest(r, assign(table, r));
+    }
+}
+
+TEST(Cluster, GivesTiesToTheLowestCentre)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(50, 40, 20, 1, 8);
+        for (int64_t j = 1; j < r.k; j++)
+            std::copy_n(r.centres.begin(), r.dim, r.centres.begin() + j * r.dim);
+        for (int32_t label : assign(table, r).labels)
+            ASSERT_EQ(label, 0);
+    }
+}
+
+TEST(Cluster, SurvivesValuesWhoseProductsOverflow)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(30, 5, 8, 1, 9);
+        for (int64_t d = 0; d < r.dim; d++)
+            r.x[3 * r.dim + d] = 1e30f, r.centres[2 * r.dim + d] = 9e29f;
+        Assigned a = assign(table, r);
+        EXPECT_EQ(a.labels[3], 2);
+        for (int64_t i = 0; i < r.n; i++)
+            if (i != 3) {
+                EXPECT_NE(a.labels[i], 2);
+            }
+    }
+}
+
+TEST(Cluster, SumsByLabel)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(500, 7, 130, 3, 10);
+        std::vector<int32_t> labels(r.n);
+        for (int64_t i = 0; i < r.n; i++)
+            labels[i] = static_cast<int32_t>((i * i) % 6); // 6 of 7: one cluster stays empty
+        Buffer x = on_device(table, r.x), l = on_device(table, labels);
+        Buffer sums(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
+        ASSERT_EQ(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
+                                        l.as<int32_t>(), r.n, r.k, r.dim),
+                  SC_OK);
+        std::vector<double> want(r.k * r.dim);
+        std::vector<int64_t> n(r.k);
+        for (int64_t i = 0; i < r.n; i++) {
+            n[labels[i]]++;
+            for (int64_t d = 0; d < r.dim; d++)
+                want[labels[i] * r.dim + d] += r.x[i * r.dim + d];
+        }
+        EXPECT_EQ(sums.array<double>(), want);
+        EXPECT_EQ(counts.array<int64_t>(), n);
+        labels[11] = 7;
+        l.upload(labels.data(), labels.size() * sizeof(int32_t));
+        EXPECT_NE(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
+                                        l.as<int32_t>(), r.n, r.k, r.dim),
+                  SC_OK);
+    }
+}
+
+TEST(Cluster, SoftmaxAndEntropy)
+{
+    for (const ops *table : present_tables())
+        for (int64_t k : {1, 5, 16, 33})
+            for (double temperature : {0.01, 1.0, 50.0}) {
+                Rows r = random_rows(61, k, 40, 2, static_cast<unsigned>(k));
+                Buffer x = on_device(table, r.x), c = on_device(table, r.centres);
+                Buffer p(table, r.n * k * sizeof(double)), h(table, r.n * sizeof(double));
+                Buffer work(table, table->cluster_softmax_workspace(r.n, k, r.dim));
+                ASSERT_EQ(table->cluster_softmax(nullptr, p.as<double>(), h.as<double>(), x.as<float>(),
+                                                 c.as<float>(), r.n, k, r.dim, temperature, work.get()),
+                          SC_OK);
+                std::vector<double> ps = p.array<double>(), hs = h.array<double>();
+                for (int64_t i = 0; i < r.n; i++) {
+                    std::vector<long double> d(k);
+                    long double lowest = INFINITY, z = 0, entropy = 0;
+                    for (int64_t j = 0; j < k; j++) {
+                        d[j] =
+                            std::sqrt((long double)distance2(&r.x[i * r.dim], &r.centres[j * r.dim], r.dim));
+                        lowest = std::min(lowest, d[j]);
+                    }
+                    for (int64_t j = 0; j < k; j++)
+                        z += std::exp(-(d[j] - lowest) / temperature);
+                    for (int64_t j = 0; j < k; j++) {
+                        const long double want = std::exp(-(d[j] - lowest) / temperature) / z;
+                        ASSERT_NEAR(ps[i * k + j], (double)want, 1e-11);
+                        if (want > 0)
+                            entropy -= want * std::log(want);
+                    }
+                    ASSERT_NEAR(hs[i], (double)entropy, 1e-10);
+                }
+            }
+}
+
+TEST(Cluster, SameBytesForAnyNumberOfThreads)
+{
+    const int before = omp_get_max_threads();
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(1003, 37, 70, 1, 12);
+        omp_set_num_threads(1);
+        Assigned one = assign(table, r);
+        omp_set_num_threads(3);
+        Assigned three = assign(table, r);
+        EXPECT_EQ(one.labels, three.labels);
+        EXPECT_EQ(one.dist2, three.dist2);
+    }
+    omp_set_num_threads(before);
+}
+
+} // namespace

@@ -1,0 +1,402 @@
+// Strategies against textbook implementations that compute everything anew at every pick.
+#include <gtest/gtest.h>
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "select/features.h"
+#include "select/kmeans.h"
+#include "select/strategy.h"
+}
+
+namespace
+{
+
+using Floats = std::vector<float>;
+using Matrix = std::vector<long double>;
+
+struct Data {
+    std::string name;
+    int64_t n, dim;
+    Floats x;
+};
+
+Data normal_rows(
+    const std::string &name, int64_t n, int64_t dim, unsigned seed,
+    const std::function<void(Data &)> &change = [](Data &) {})
+{
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    Data d{name, n, dim, Floats(n * dim)};
+    for (float &v : d.x)
+        v = normal(random);
+    change(d);
+    return d;
+}
+
+void unit_norms(Data &d)
+{
+    for (int64_t i = 0; i < d.n; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < d.dim; j++)
+            sum += (double)d.x[i * d.dim + j] * d.x[i * d.dim + j];
+        for (int64_t j = 0; j < d.dim; j++)
+            d.x[i * d.dim + j] /= (float)std::sqrt(sum);
+    }
+}
+
+std::vector<Data> all_data()
+{
+    return {
+        normal_rows("random", 120, 12, 1),
+        normal_rows("unit norms", 120, 12, 2, unit_norms),
+        normal_rows("duplicates", 90, 8, 3,
+                    [](Data &d) {
+                        for (int64_t i = 30; i < d.n; i++)
+                            std::copy_n(d.x.begin() + (i % 30) * d.dim, d.dim, d.x.begin() + i * d.dim);
+                    }),
+        normal_rows("collinear", 60, 6, 4,
+                    [](Data &d) {
+                        for (int64_t i = 1; i < d.n; i++)
+                            for (int64_t j = 0; j < d.dim; j++)
+                                d.x[i * d.dim + j] = d.x[j] * (float)(i % 7 + 1);
+                    }),
+        normal_rows("constant columns", 80, 10, 5,
+                    [](Data &d) {
+                        for (int64_t i = 0; i < d.n; i++)
+                            d.x[i * d.dim] = 100, d.x[i * d.dim + 1] = -30;
+                    }),
+        normal_rows("one huge row", 80, 9, 6,
+                    [](Data &d) {
+                        for (int64_t j = 0; j < d.dim; j++)
+                            d.x[40 * d.dim + j] *= 1e4f;
+                    }),
+        normal_rows("more columns than rows", 15, 40, 7),
+        normal_rows("one row", 1, 3, 8),
+        normal_rows("zeros", 20, 4, 9, [](Data &d) { std::fill(d.x.begin(), d.x.end(), 0.0f); }),
+    };
+}
+
+// x' S^-1 x by Gaussian elimination with pivoting.
+long double quadratic_form(Matrix s, const float *x, int64_t dim)
+{
+    std::vector<long double> b(x, x + dim);
+    for (int64_t c = 0; c < dim; c++) {
+        int64_t pivot = c;
+        for (int64_t r = c + 1; r < dim; r++)
+            if (std::fabs(s[r * dim + c]) > std::fabs(s[pivot * dim + c]))
+                pivot = r;
+        for (int64_t j = 0; j < dim; j++)
+            std::swap(s[c * dim + j], s[pivot * dim + j]);
+        std::swap(b[c], b[pivot]);
+        for (int64_t r = c + 1; r < dim; r++) {
+            const long double f = s[r * dim + c] / s[c * dim + c];
+            for (int64_t j = c; j < dim; j++)
+                s[r * dim + j] -= f * s[c * dim + j];
+            b[r] -= f * b[c];
+        }
+    }
+    long double form = 0;
+    for (int64_t c = dim - 1; c >= 0; c--) {
+        for (int64_t j = c + 1; j < dim; j++)
+            b[c] -= s[c * dim + j] * b[j];
+        b[c] /= s[c * dim + c];
+        form += b[c] * x[c];
+    }
+    return form;
+}
+
+device *open_device(int threads)
+{
+    sc_common common = sc_common_default();
+    common.device = "cpu";
+    common.threads = threads;
+    device *d = nullptr;
+    EXPECT_EQ(device_open(&common, &d), SC_OK) << sc_last_error();
+    return d;
+}
+
+std::vector<selection_pick> run(const char *name, selection_task task, int threads)
+{
+    const strategy *s = nullptr;
+    EXPECT_EQ(strategy_find(name, &s), SC_OK);
+    device *d = open_device(threads);
+    task.device = d;
+    std::vector<selection_pick> picks(task.budget);
+    EXPECT_EQ(s->run(&task, picks.data()), SC_OK) << sc_last_error();
+    device_close(d);
+    return picks;
+}
+
+void expect_same(const std::vector<selection_pick> &a, const std::vector<selection_pick> &b)
+{
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t t = 0; t < a.size(); t++) {
+        ASSERT_EQ(a[t].row, b[t].row) << "pick " << t;
+        ASSERT_EQ(a[t].score, b[t].score) << "pick " << t;
+        ASSERT_EQ(a[t].objective, b[t].objective) << "pick " << t;
+    }
+}
+
+TEST(Fisher, PicksWhatTheTextbookPicks)
+{
+    for (const Data &d : all_data())
+        for (double lambda : {1.0, 1e-3, 100.0}) {
+            SCOPED_TRACE(d.name + ", lambda " + std::to_string(lambda));
+            selection_task task = {};
+            task.x = d.x.data();
+            task.n = d.n, task.dim = d.dim, task.lambda = lambda;
+            task.budget = d.n; // all rows
+            std::vector<selection_pick> picks = run("fisher", task, 1);
+            expect_same(picks, run("fisher", task, 2));
+            // With the huge row the condition of S is 1e12 and more: gains keep fewer digits, the order does not suffer.
+            const double near = d.name == "one huge row" ? 1e-7 : 1e-9;
+            Matrix s(d.dim * d.dim);
+            for (int64_t j = 0; j < d.dim; j++)
+                s[j * d.dim + j] = lambda;
+            std::set<int64_t> chosen;
+            long double objective = 0;
+            for (int64_t t = 0; t < task.budget && t < 40; t++) {
+                long double best = -1;
+                for (int64_t i = 0; i < d.n; i++)
+                    if (!chosen.count(i))
+                        best = std::max(best, quadratic_form(s, &d.x[i * d.dim], d.dim));
+                const int64_t row = picks[t].row;
+                const long double mine = quadratic_form(s, &d.x[row * d.dim], d.dim);
+                ASSERT_GE((double)mine, (double)(best * (1 - 1e-10L))) << "pick " << t;
+                ASSERT_NEAR(picks[t].score, (double)mine, near * (double)mine + 1e-300) << "pick " << t;
+                ASSERT_TRUE(chosen.insert(row).second);
+                objective += std::log1p(mine);
+                ASSERT_NEAR(picks[t].objective, (double)objective, near * (1 + (double)objective));
+                for (int64_t a = 0; a < d.dim; a++)
+                    for (int64_t b = 0; b < d.dim; b++)
+                        s[a * d.dim + b] += (long double)d.x[row * d.dim + a] * d.x[row * d.dim + b];
+            }
+            std::set<int64_t> all;
+            for (const selection_pick &p : picks)
+                all.insert(p.row);
+            EXPECT_EQ((int64_t)all.size(), d.n);
+        }
+}
+
+TEST(Fisher, GivesTiesToTheLowestRow)
+{
+    Floats x = {0, 1, 1, 0, 1, 0, 0, 1}; // rows 0 = 3, 1 = 2
+    selection_task task = {};
+    task.x = x.data(), task.n = 4, task.dim = 2, task.budget = 4, task.lambda = 1;
+    std::vector<selection_pick> picks = run("fisher", task, 1);
+    const int64_t want[] = {0, 1, 2, 3};
+    for (int t = 0; t < 4; t++)
+        EXPECT_EQ(picks[t].row, want[t]);
+}
+
+struct Distributions {
+    std::vector<double> p, entropy;
+    std::vector<int32_t> labels;
+};
+
+Distributions distributions(int64_t n, int64_t k, double sharpness, bool repeats, unsigned seed)
+{
+    std::mt19937 random(seed);
+    std::normal_distribution<double> normal;
+    Distributions d{std::vector<double>(n * k), std::vector<double>(n), std::vector<int32_t>(n)};
+    for (int64_t i = 0; i < n; i++) {
+        double z = 0;
+        for (int64_t j = 0; j < k; j++)
+            z += d.p[i * k + j] = std::exp(sharpness * normal(random));
+        for (int64_t j = 0; j < k; j++)
+            d.p[i * k + j] /= z;
+        if (repeats && i >= n / 3)
+            std::copy_n(d.p.begin() + (i % (n / 3)) * k, k, d.p.begin() + i * k);
+        for (int64_t j = 0; j < k; j++)
+            d.entropy[i] -= d.p[i * k + j] > 0 ? d.p[i * k + j] * std::log(d.p[i * k + j]) : 0;
+    }
+    return d;
+}
+
+// The definition, term by term as the operation has it, so that the scores are the same numbers.
+double js(const double *p, const double *q, int64_t k)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < k; j++) {
+        const double m = 0.5 * (p[j] + q[j]);
+        sum += p[j] > 0 ? p[j] * std::log(p[j] / m) : 0;
+        sum += q[j] > 0 ? q[j] * std::log(q[j] / m) : 0;
+    }
+    return sum > 0 ? 0.5 * sum : 0;
+}
+
+TEST(Js, PicksWhatTheFullScanPicks)
+{
+    for (int64_t k : {1, 2, 16, 64})
+        for (double sharpness : {0.05, 1.0, 6.0})
+            for (double alpha : {0.0, 0.3, 0.5, 0.9, 1.0})
+                for (bool sum : {false, true})
+                    for (bool repeats : {false, true}) {
+                        const int64_t n = 90;
+                        SCOPED_TRACE("k " + std::to_string(k) + " sharpness " + std::to_string(sharpness) +
+                                     " alpha " + std::to_string(alpha) + (sum ? " sum" : " mix") +
+                                     (repeats ? " repeats" : ""));
+                        Distributions d = distributions(n, k, sharpness, repeats, (unsigned)k);
+                        selection_task task = {};
+                        task.n = n, task.k = k, task.budget = repeats ? n : 40, task.alpha = alpha,
+                        task.js_sum = sum;
+                        task.p = d.p.data(), task.entropy = d.entropy.data(), task.labels = d.labels.data();
+                        std::vector<selection_pick> picks = run("js", task, 1);
+                        expect_same(picks, run("js", task, 2));
+                        std::vector<double> total(k), mean(k);
+                        std::vector<bool> chosen(n);
+                        for (int64_t t = 0; t < task.budget; t++) {
+                            int64_t best = -1;
+                            double best_score = -1;
+                            for (int64_t i = 0; i < n; i++) {
+                                if (chosen[i])
+                                    continue;
+                                const double score =
+                                    t == 0 ? d.entropy[i]
+                                           : alpha * d.entropy[i] +
+                                                 (sum ? 1 : 1 - alpha) * js(&d.p[i * k], mean.data(), k);
+                                if (best < 0 || score > best_score)
+                                    best = i, best_score = score;
+                            }
+                            ASSERT_EQ(picks[t].row, best) << "pick " << t;
+                            if (t > 0) {
+                                ASSERT_EQ(picks[t].score, best_score) << "pick " << t;
+                            }
+                            chosen[best] = true;
+                            for (int64_t j = 0; j < k; j++) {
+                                total[j] += d.p[best * k + j];
+                                mean[j] = total[j] / (double)(t + 1);
+                            }
+                        }
+                    }
+}
+
+TEST(Random, IsAKeyedPermutationWithThePrefixProperty)
+{
+    selection_task task = {};
+    task.n = 100, task.budget = 100, task.seed = 4;
+    std::vector<selection_pick> all = run("random", task, 1);
+    std::set<int64_t> rows;
+    for (const selection_pick &p : all)
+        rows.insert(p.row);
+    EXPECT_EQ(rows.size(), 100u);
+    task.budget = 30;
+    std::vector<selection_pick> some = run("random", task, 2);
+    for (size_t t = 0; t < some.size(); t++)
+        EXPECT_EQ(some[t].row, all[t].row);
+    task.seed = 5;
+    std::vector<selection_pick> other = run("random", task, 1);
+    EXPECT_FALSE(
+        std::equal(some.begin(), some.end(), other.begin(), [](auto &a, auto &b) { return a.row == b.row; }));
+}
+
+TEST(Strategy, NamesTheNearest)
+{
+    const strategy *s = nullptr;
+    EXPECT_EQ(strategy_find("fischer", &s), SC_USAGE);
+    EXPECT_NE(std::string(sc_last_error()).find("fisher"), std::string::npos);
+}
+
+struct Clusters {
+    int64_t k;
+    Floats centres, dist2;
+    std::vector<int32_t> labels;
+    double inertia;
+    int64_t iterations;
+    bool converged;
+};
+
+Clusters cluster(const Data &d, int64_t k, int threads, uint64_t seed = 0)
+{
+    device *dev = open_device(threads);
+    centred c;
+    EXPECT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
+    resident x;
+    EXPECT_EQ(resident_open(dev->ops, c.x, d.n * d.dim * sizeof(float), &x), SC_OK);
+    kmeans_options o = {};
+    o.k = k, o.seed = seed;
+    kmeans_result r;
+    EXPECT_EQ(kmeans(&x, d.n, d.dim, &o, &r), SC_OK) << sc_last_error();
+    Clusters out{r.k,
+                 Floats(r.centres, r.centres + r.k * d.dim),
+                 Floats(r.dist2, r.dist2 + d.n),
+                 std::vector<int32_t>(r.labels, r.labels + d.n),
+                 r.inertia,
+                 r.iterations,
+                 r.converged};
+    kmeans_free(&r);
+    resident_close(&x);
+    centred_free(&c);
+    device_close(dev);
+    return out;
+}
+
+TEST(Kmeans, FindsSeparateGroups)
+{
+    Data d = normal_rows("groups", 300, 5, 11, [](Data &g) {
+        for (int64_t i = 0; i < g.n; i++)
+            g.x[i * g.dim + i % 5] += 50;
+    });
+    for (uint64_t seed = 0; seed < 5; seed++) {
+        Clusters c = cluster(d, 5, 1, seed);
+        ASSERT_EQ(c.k, 5);
+        EXPECT_TRUE(c.converged);
+        for (int64_t i = 0; i < d.n; i++)
+            ASSERT_EQ(c.labels[i], c.labels[i % 5]);
+        EXPECT_NEAR(c.inertia / (300 * 5), 1, 0.15);
+    }
+}
+
+TEST(Kmeans, CentresAreMeansAndNoClusterIsEmpty)
+{
+    for (const Data &d : all_data())
+        for (int64_t k : {1, 3, 16}) {
+            SCOPED_TRACE(d.name + ", k " + std::to_string(k));
+            Clusters c = cluster(d, k, 1), again = cluster(d, k, 2);
+            EXPECT_EQ(c.labels, again.labels);
+            EXPECT_EQ(c.centres, again.centres);
+            EXPECT_EQ(c.inertia, again.inertia);
+            std::set<std::vector<float>> distinct;
+            for (int64_t i = 0; i < d.n; i++)
+                distinct.insert(Floats(d.x.begin() + i * d.dim, d.x.begin() + (i + 1) * d.dim));
+            EXPECT_EQ(c.k, std::min<int64_t>(k, (int64_t)distinct.size()));
+            EXPECT_TRUE(c.converged);
+            std::set<int32_t> used(c.labels.begin(), c.labels.end());
+            EXPECT_EQ((int64_t)used.size(), c.k);
+        }
+}
+
+TEST(Features, MapSpreadsAlongTheLargestVariance)
+{
+    Data d = normal_rows("stretched", 500, 6, 13, [](Data &g) {
+        for (int64_t i = 0; i < g.n; i++)
+            g.x[i * g.dim + 2] *= 20, g.x[i * g.dim + 4] *= 5;
+    });
+    std::vector<Floats> maps;
+    for (int threads : {1, 2}) {
+        device *dev = open_device(threads);
+        centred c;
+        ASSERT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
+        Floats map(2 * d.n);
+        ASSERT_EQ(features_map(&c, 0, map.data()), SC_OK);
+        maps.push_back(map);
+        for (int64_t i = 0; i < d.n; i++) {
+            EXPECT_NEAR(map[2 * i], c.x[i * d.dim + 2], 1.5);
+            EXPECT_NEAR(map[2 * i + 1], c.x[i * d.dim + 4], 2.5);
+        }
+        centred_free(&c);
+        device_close(dev);
+    }
+    EXPECT_EQ(maps[0], maps[1]);
+}
+
+} // namespace
