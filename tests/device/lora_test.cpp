@@ -58,7 +58,7 @@ class Lora : public DeviceTest
         std::vector<Adapter> all = {{1, 8, 5, 1, 2.0, 0, 5, 3, {}},
                                     {19, 33, 17, 4, 0.5, 0, 5, 3, {}},
                                     {19, 33, 17, 4, 0.5, 0.25f, 5, 3, {}},
-                                    {40, 64, 48, 16, 2.0, 0.1f, 5, 3, {}}};
+                                    {12, 20, 18, 16, 2.0, 0.1f, 5, 3, {}}};
         for (Adapter &s : all)
             for (size_t i = 0; i < s.n; i++)
                 s.keys.push_back(1000 + i * i);

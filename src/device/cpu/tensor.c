@@ -7,7 +7,7 @@
 sc_status cpu_alloc(void **out, size_t bytes)
 {
     *out = NULL;
-    if (bytes > SIZE_MAX - 63)
+    if (bytes > (size_t)1 << 56) /* more than any x86-64 can address */
         return sc_fail(SC_MEMORY, "cannot allocate %zu bytes; use a smaller batch or model", bytes);
     size_t rounded = (bytes + 63) / 64 * 64;
     *out = aligned_alloc(64, rounded ? rounded : 64);
