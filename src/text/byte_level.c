@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include "text/tokenizer_parts.h"
+#include "text/unicode_class.h"
 
 /* Printable bytes of Latin-1 stand for themselves, the others for U+0100 and on, in order. */
 static uint32_t letter_of(unsigned char byte)
@@ -53,18 +54,13 @@ bool byte_level_bytes(strbuf *out, const char *text, size_t n)
     return true;
 }
 
-sc_status normalize_nfc(strbuf *out, const char *text, size_t n)
+static sc_status compose(strbuf *out, const char *text, size_t n)
 {
-    size_t ascii = 0;
-    while (ascii < n && (unsigned char)text[ascii] < 0x80)
-        ascii++;
-    if (ascii == n) {
-        strbuf_append(out, text, n);
-        return strbuf_status(out);
-    }
+    utf8proc_uint8_t *composed = NULL;
+    if (n == 0)
+        return SC_OK;
     if (n > PTRDIFF_MAX / 64)
         return sc_fail(SC_BAD_INPUT, "a text of %zu bytes is too long to be normalised; cut it", n);
-    utf8proc_uint8_t *composed = NULL;
     utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &composed,
                                            UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     if (length < 0)
@@ -73,4 +69,33 @@ sc_status normalize_nfc(strbuf *out, const char *text, size_t n)
     strbuf_append(out, (const char *)composed, (size_t)length);
     free(composed);
     return strbuf_status(out);
+}
+
+/* Only what lies between marks that the library does not know is composed. */
+sc_status normalize_nfc(strbuf *out, const char *text, size_t n)
+{
+    sc_status status = SC_OK;
+    size_t done = 0, i = 0;
+    while (i < n && (unsigned char)text[i] < 0x80)
+        i++;
+    if (i == n) {
+        strbuf_append(out, text, n);
+        return strbuf_status(out);
+    }
+    while (i < n) {
+        uint32_t code_point = 0;
+        size_t length = utf8_decode(text + i, n - i, &code_point);
+        if (length == 0)
+            return sc_fail(SC_INTERNAL, "normalize: the text is not UTF-8 at byte %zu", i);
+        if (unicode_is_late_mark(code_point)) {
+            SC_TRY(compose(out, text + done, i - done));
+            strbuf_append(out, text + i, length);
+            done = i + length;
+        }
+        i += length;
+    }
+    SC_TRY(compose(out, text + done, n - done));
+    status = strbuf_status(out);
+cleanup:
+    return status;
 }

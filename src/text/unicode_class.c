@@ -17,3 +17,17 @@ unicode_class_id unicode_class(uint32_t code_point)
     }
     return (unicode_class_id)(unicode_class_runs[low] & 7);
 }
+
+bool unicode_is_late_mark(uint32_t code_point)
+{
+    size_t low = 0, high = sizeof unicode_late_marks / sizeof unicode_late_marks[0];
+    while (low < high) { /* the first span that ends at or behind the code point */
+        size_t middle = low + (high - low) / 2;
+        if (unicode_late_marks[middle][1] < code_point)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof unicode_late_marks / sizeof unicode_late_marks[0] &&
+           unicode_late_marks[low][0] <= code_point;
+}

@@ -3,6 +3,7 @@
 #ifndef SC_TEXT_UNICODE_CLASS_H
 #define SC_TEXT_UNICODE_CLASS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -18,6 +19,8 @@ typedef enum unicode_class_id {
 } unicode_class_id;
 
 unicode_class_id unicode_class(uint32_t code_point);
+/* A mark that the library's NFC, of Unicode 9, does not know: there it stands alone and moves nowhere. */
+bool unicode_is_late_mark(uint32_t code_point);
 
 #ifdef __cplusplus
 }

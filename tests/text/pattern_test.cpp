@@ -68,4 +68,12 @@ TEST(UnicodeClass, FollowsTheLibrary)
         EXPECT_EQ(unicode_class(k.code_point), k.id) << std::hex << k.code_point;
 }
 
+TEST(UnicodeClass, LateMarksAreThoseTheLibraryDoesNotKnow)
+{
+    for (uint32_t late : {0x7fdu, 0x899u, 0x1df9u, 0x11a34u, 0x1e6f5u})
+        EXPECT_TRUE(unicode_is_late_mark(late)) << std::hex << late;
+    for (uint32_t known : {0u, 0x301u, 0x307u, 0x345u, 0x7fcu, 0x1e6f6u, 0x10ffffu})
+        EXPECT_FALSE(unicode_is_late_mark(known)) << std::hex << known;
+}
+
 } // namespace
