@@ -330,8 +330,8 @@ static sc_status write_config(const conversion *c, const char *folder)
         "num_hidden_layers", (json_int_t)c->layers, "num_key_value_heads", (json_int_t)c->kv_heads,
         "rms_norm_eps", c->eps, "rope_theta", c->theta, "tie_word_embeddings", c->tied, "torch_dtype",
         "float32", "use_cache", 1, "vocab_size", (json_int_t)c->vocab);
-    int fault =
-        set_id(config, "bos_token_id", c->bos) | set_eos(c, config) | set_id(config, "pad_token_id", c->pad);
+    int fault = set_id(config, "bos_token_id", c->bos) | set_eos(c, config) |
+                set_id(config, "pad_token_id", c->pad) | set_id(config, "unk_token_id", c->unk);
     json_t *scaling =
         c->rope_factor > 0
             ? json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor", c->rope_factor,
