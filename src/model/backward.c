@@ -59,8 +59,9 @@ static sc_status linear_backward(const pass *p, int32_t layer, linear l, const v
     if (m->lora != NULL && m->lora->layers[layer][l].a != NULL) {
         const lora_layer *a = &m->lora->layers[layer][l];
         SC_TRY(o->lora_backward(NULL, dx, m->dtype, a->da, a->db, dy, m->dtype, xa, x, m->dtype, a->a, a->b,
-                                p->n, in, out, m->lora->rank, m->lora->scaling, p->dropout, p->seed,
-                                p->row_keys, p->step, storage_of(m)->ws.scratch.data));
+                                p->n, in, out, m->lora->rank, m->lora->scaling, p->dropout,
+                                dropout_seed(p, layer, l), p->row_keys, p->step,
+                                storage_of(m)->ws.scratch.data));
     }
 cleanup:
     return status;

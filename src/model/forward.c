@@ -220,8 +220,8 @@ static sc_status linear_forward(const pass *p, int32_t layer, linear l, const vo
         return status;
     const lora_layer *a = &m->lora->layers[layer][l];
     return ops_of(m)->lora_forward(NULL, y, m->dtype, xa, x, m->dtype, a->a, a->b, p->n, w->cols, w->rows,
-                                   m->lora->rank, m->lora->scaling, p->dropout, p->seed, p->row_keys, p->step,
-                                   storage_of(m)->ws.scratch.data);
+                                   m->lora->rank, m->lora->scaling, p->dropout, dropout_seed(p, layer, l),
+                                   p->row_keys, p->step, storage_of(m)->ws.scratch.data);
 }
 
 /* y = x + f W^T: the residual joins in the matrix product. */

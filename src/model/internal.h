@@ -64,6 +64,13 @@ typedef struct pass {
     uint32_t step;
 } pass;
 
+/* The dropout masks of two layers must not be the same: the operation knows (seed, row, step) only, so the
+ * layer's place goes into the seed (the odd multiplier of splitmix64 spreads it over all bits). */
+static inline uint64_t dropout_seed(const pass *p, int32_t layer, linear l)
+{
+    return p->seed ^ ((uint64_t)layer * N_LINEARS + (uint64_t)l + 1) * 0x9e3779b97f4a7c15u;
+}
+
 /* Memory that a model keeps between calls. */
 typedef struct workspace {
     buffer ids, positions, cu_seqlens, row_keys, cache_rows, kv_rows, kv_offsets; /* of the batch */
