@@ -118,8 +118,9 @@ class Opened
         EXPECT_OK(device_open(&common, &d));
         device_.reset(d);
         model *m = nullptr;
-        if (d != nullptr)
+        if (d != nullptr) {
             EXPECT_OK(model_open(folder.c_str(), d, &m));
+        }
         model_.reset(m);
     }
     bool ok() const
@@ -207,9 +208,10 @@ inline Floats forward(model *m, const Ints &ids, const Ints &ends, int32_t layer
     void *hidden = nullptr;
     EXPECT_OK(model_forward(m, &b, layer, &hidden));
     Floats out(static_cast<size_t>(b.n_tokens * m->config.dim));
-    if (hidden != nullptr)
+    if (hidden != nullptr) {
         EXPECT_OK(m->device->ops->cast(nullptr, out.data(), DTYPE_F32, hidden, m->dtype,
                                        static_cast<int64_t>(out.size())));
+    }
     return out;
 }
 

@@ -1,0 +1,186 @@
+// Generation with a cache against the model without one, and against transformers.
+#include "fixture.h"
+
+namespace
+{
+
+struct Reply {
+    Ints ids;
+    bool stopped;
+};
+
+std::vector<Reply> run(model *m, const std::vector<Ints> &prompts, const generate_options &options,
+                       const std::vector<uint64_t> &keys = {})
+{
+    Ints ids;
+    std::vector<int64_t> cu = {0};
+    for (const Ints &p : prompts) {
+        ids.insert(ids.end(), p.begin(), p.end());
+        cu.push_back(static_cast<int64_t>(ids.size()));
+    }
+    std::vector<generated> rows(prompts.size());
+    EXPECT_OK(generate(m, ids.data(), cu.data(), prompts.size(), keys.empty() ? nullptr : keys.data(),
+                       &options, rows.data(), nullptr));
+    std::vector<Reply> out;
+    for (const generated &r : rows)
+        out.push_back({Ints(r.ids, r.ids + r.n), r.stopped});
+    generated_free(rows.data(), rows.size());
+    return out;
+}
+
+generate_options greedy(int64_t max_tokens)
+{
+    generate_options o = {};
+    o.max_tokens = max_tokens;
+    o.top_p = 1;
+    return o;
+}
+
+std::vector<Ints> fixture_prompts(const std::string &folder)
+{
+    const Ints ids = Expected(folder).ints("ids"), ends = fixture_ends();
+    std::vector<Ints> out;
+    for (size_t s = 0; s + 1 < ends.size(); s++)
+        out.emplace_back(ids.begin() + ends[s], ids.begin() + ends[s + 1]);
+    return out;
+}
+
+// One token a time through the model without a cache.
+Ints recomputed(model *m, Ints tokens, int64_t n)
+{
+    Ints out;
+    for (int64_t i = 0; i < n; i++) {
+        const Floats all = logits_of(m, tokens, {0, static_cast<int32_t>(tokens.size())});
+        const float *last = all.data() + (tokens.size() - 1) * static_cast<size_t>(m->config.vocab_size);
+        out.push_back(static_cast<int32_t>(std::max_element(last, last + m->config.vocab_size) - last));
+        tokens.push_back(out.back());
+    }
+    return out;
+}
+
+} // namespace
+
+class Generate : public testing::TestWithParam<const char *>
+{
+};
+
+TEST_P(Generate, TwentyGreedyTokensAreThoseOfTransformers)
+{
+    const std::string folder = tiny(GetParam());
+    const Opened m(folder);
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    const Ints want = Expected(folder).ints("greedy");
+    const std::vector<Reply> got = run(m, fixture_prompts(folder), greedy(kGreedy));
+    for (size_t s = 0; s < got.size(); s++) {
+        const auto begin = want.begin() + static_cast<int64_t>(s) * kGreedy;
+        EXPECT_EQ(got[s].ids, Ints(begin, begin + kGreedy)) << "sequence " << s;
+        EXPECT_FALSE(got[s].stopped);
+    }
+}
+
+TEST_P(Generate, TheCacheChangesNothing)
+{
+    const std::string folder = tiny(GetParam());
+    const Opened m(folder);
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    for (const Ints &prompt : fixture_prompts(folder))
+        EXPECT_EQ(run(m, {prompt}, greedy(30))[0].ids, recomputed(m, prompt, 30));
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyLlama, Generate, testing::Values("tied", "untied", "llama3"),
+                         [](const auto &one) { return std::string(one.param); });
+
+TEST(GenerateBatch, NeighboursAndPlacesDoNotMatter)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    std::vector<Ints> prompts;
+    for (int i = 0; i < 23; i++) {
+        Ints p;
+        for (int k = 0; k <= (i * 5) % 17; k++)
+            p.push_back((i * 29 + k * 13) % 125 + 3);
+        prompts.push_back(p);
+    }
+    /* many end tokens, so that rows finish at different times and give their places up */
+    const Ints stops = {5, 17, 23, 40, 77, 90, 101, 110};
+    for (float temperature : {0.0f, 0.9f}) {
+        generate_options o = greedy(24);
+        o.temperature = temperature;
+        o.top_p = 0.95f;
+        o.stop_ids = stops.data();
+        o.n_stop_ids = stops.size();
+        std::vector<uint64_t> keys;
+        for (uint64_t i = 0; i < prompts.size(); i++)
+            keys.push_back(1000 + i * i);
+        const std::vector<Reply> together = run(m, prompts, o, keys);
+        o.max_live = 5;
+        const std::vector<Reply> five = run(m, prompts, o, keys);
+        size_t stopped = 0;
+        for (size_t i = 0; i < prompts.size(); i++) {
+            EXPECT_EQ(together[i].ids, five[i].ids) << i;
+            EXPECT_EQ(together[i].ids, run(m, {prompts[i]}, o, {keys[i]})[0].ids) << i;
+            stopped += together[i].stopped;
+            for (int32_t id : together[i].ids)
+                EXPECT_EQ(std::count(stops.begin(), stops.end(), id), 0);
+            EXPECT_EQ(together[i].stopped, together[i].ids.size() < 24);
+        }
+        EXPECT_GT(stopped, 0u);
+        EXPECT_LT(stopped, prompts.size());
+    }
+}
+
+TEST(GenerateBatch, SamplingFollowsSeedAndKey)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    generate_options o = greedy(16);
+    o.temperature = 1;
+    const Ints p = {5, 6, 7};
+    const std::vector<Reply> a = run(m, {p, p, p}, o, {1, 2, 1});
+    EXPECT_EQ(a[0].ids, a[2].ids);
+    EXPECT_NE(a[0].ids, a[1].ids);
+    o.seed = 9;
+    EXPECT_NE(run(m, {p}, o, {1})[0].ids, a[0].ids);
+}
+
+TEST(GenerateEnds, TheModelsOwnEndTokenAndItsPositions)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    const Ints p = {5, 6, 7};
+    const Ints free_run = run(m, {p}, greedy(12))[0].ids;
+    m->config.n_eos = 1;
+    m->config.eos_ids[0] = free_run[6];
+    const Reply cut = run(m, {p}, greedy(12))[0];
+    const auto first = std::find(free_run.begin(), free_run.end(), free_run[6]);
+    EXPECT_EQ(cut.ids, Ints(free_run.begin(), first));
+    EXPECT_TRUE(cut.stopped);
+    m->config.n_eos = 0;
+    const Reply full = run(m, {Ints(250, 9)}, greedy(100))[0];
+    EXPECT_EQ(full.ids.size(), 7u) << "256 positions take 6 tokens behind 250, and give a seventh";
+    EXPECT_FALSE(full.stopped);
+}
+
+TEST(GenerateErrors, BadRequestsAreNamed)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    const Ints ids = {5, 6, 200};
+    generate_options o = greedy(4);
+    generated rows[2];
+    const int64_t empty[] = {0, 2, 2}, bad[] = {0, 3}, good[] = {0, 2};
+    EXPECT_EQ(generate(m, ids.data(), empty, 2, nullptr, &o, rows, nullptr), SC_BAD_INPUT);
+    EXPECT_NE(std::string(sc_last_error()).find("Prompt 2"), std::string::npos);
+    EXPECT_EQ(generate(m, ids.data(), bad, 1, nullptr, &o, rows, nullptr), SC_BAD_INPUT);
+    EXPECT_EQ(rows[0].ids, nullptr);
+    const Ints longer(256, 5);
+    const int64_t all[] = {0, 256};
+    EXPECT_EQ(generate(m, longer.data(), all, 1, nullptr, &o, rows, nullptr), SC_BAD_INPUT);
+    o.max_tokens = 0;
+    EXPECT_EQ(generate(m, ids.data(), good, 1, nullptr, &o, rows, nullptr), SC_USAGE);
+    EXPECT_OK(generate(m, ids.data(), good, 0, nullptr, &o, rows, nullptr));
+}
