@@ -23,9 +23,11 @@ sc_status json_need_string(const json_t *object, const char *key, const char *wh
 sc_status json_get_string(const json_t *object, const char *key, const char *where, const char *fallback,
                           const char **out);
 sc_status json_need_int(const json_t *object, const char *key, const char *where, int64_t *out);
-sc_status json_get_int(const json_t *object, const char *key, const char *where, int64_t fallback, int64_t *out);
+sc_status json_get_int(const json_t *object, const char *key, const char *where, int64_t fallback,
+                       int64_t *out);
 sc_status json_need_number(const json_t *object, const char *key, const char *where, double *out);
-sc_status json_get_number(const json_t *object, const char *key, const char *where, double fallback, double *out);
+sc_status json_get_number(const json_t *object, const char *key, const char *where, double fallback,
+                          double *out);
 sc_status json_get_bool(const json_t *object, const char *key, const char *where, bool fallback, bool *out);
 sc_status json_need_array(const json_t *object, const char *key, const char *where, json_t **out);
 

@@ -86,6 +86,13 @@ static bool starts_with(const line_reader *r, const char *magic, size_t n)
     return r->input_size - r->input_used >= n && memcmp(r->input + r->input_used, magic, n) == 0;
 }
 
+/* A frame, or a skippable frame (0x184D2A50 .. 0x184D2A5F), with which pzstd begins. */
+static bool is_zstd(const line_reader *r)
+{
+    return starts_with(r, "\x28\xB5\x2F\xFD", 4) || (r->input_size >= 4 && (r->input[0] & 0xF0) == 0x50 &&
+                                                     memcmp(r->input + 1, "\x2A\x4D\x18", 3) == 0);
+}
+
 static sc_status find_format(line_reader *r)
 {
     sc_status status = SC_OK;
@@ -102,7 +109,7 @@ static sc_status find_format(line_reader *r)
         if (inflateInit2(&r->gzip, 15 + 16) != Z_OK)
             SC_TRY(sc_fail(SC_MEMORY, "Memory is out for reading %s; free some memory", r->path));
         r->gzip_open = true;
-    } else if (starts_with(r, "\x28\xB5\x2F\xFD", 4)) {
+    } else if (is_zstd(r)) {
         r->format = FORMAT_ZSTD;
         r->zstd = ZSTD_createDStream();
         if (!r->zstd || ZSTD_isError(ZSTD_initDStream(r->zstd)))
@@ -122,7 +129,7 @@ sc_status line_reader_open(const char *path, size_t max_line, line_reader **out)
     *out = NULL;
     SC_TRY(sc_alloc(&r, 1, sizeof *r));
     r->fd = -1;
-    r->max_line = max_line;
+    r->max_line = max_line < PTRDIFF_MAX ? max_line : PTRDIFF_MAX; /* one more must not overflow */
     SC_TRY(sc_strdup(&r->path, path));
     SC_TRY(sc_alloc(&r->input, INPUT, 1));
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -286,6 +293,12 @@ cleanup:
     return status;
 }
 
+static sc_status fail_too_long(const line_reader *r)
+{
+    return sc_fail(SC_BAD_INPUT, "%s:%lld: the line is longer than %zu bytes; is this a file of lines?",
+                   r->path, (long long)r->line_number + 1, r->max_line);
+}
+
 static sc_status read_line(line_reader *r, const char **line, size_t *length)
 {
     sc_status status = SC_OK;
@@ -302,8 +315,8 @@ static sc_status read_line(line_reader *r, const char **line, size_t *length)
         const unsigned char *newline = memchr(start, '\n', left);
         size_t n = newline ? (size_t)(newline - start) : left;
         /* One more than max_line: it may be the \r of the line's end. */
-        if (n > r->max_line || r->line.len > r->max_line + 1 - n)
-            goto too_long;
+        if (n > r->max_line + 1 || r->line.len > r->max_line + 1 - n)
+            SC_TRY(fail_too_long(r));
         strbuf_append(&r->line, (const char *)start, n);
         SC_TRY(strbuf_status(&r->line));
         r->chunk_used += n + (newline != NULL);
@@ -315,7 +328,7 @@ static sc_status read_line(line_reader *r, const char **line, size_t *length)
     if (whole && r->line.len > 0 && r->line.data[r->line.len - 1] == '\r')
         r->line.data[--r->line.len] = '\0';
     if (r->line.len > r->max_line)
-        goto too_long;
+        SC_TRY(fail_too_long(r));
     r->line_number++;
     *line = strbuf_text(&r->line);
     *length = r->line.len;
@@ -325,9 +338,6 @@ static sc_status read_line(line_reader *r, const char **line, size_t *length)
     }
 cleanup:
     return status;
-too_long:
-    return sc_fail(SC_BAD_INPUT, "%s:%lld: the line is longer than %zu bytes; is this a file of lines?",
-                   r->path, (long long)r->line_number + 1, r->max_line);
 }
 
 sc_status line_reader_next(line_reader *r, const char **line, size_t *length)

@@ -20,7 +20,7 @@ progress *progress_begin(const char *label, const char *unit, int64_t total); /*
 void progress_add(progress *p, int64_t units);
 void progress_skip(progress *p, int64_t units); /* done by an earlier call: no part of the rate */
 void progress_note(progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void progress_end(progress *p);                 /* NULL is fine */
+void progress_end(progress *p); /* NULL is fine */
 
 /* SC_INTERRUPTED with a sentence if the program asked to stop, else SC_OK. Polled by long loops. */
 sc_status check_cancelled(void);

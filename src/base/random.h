@@ -37,9 +37,9 @@ typedef struct random_stream {
 random_stream random_at(uint64_t seed, random_stage stage, uint64_t row, uint32_t step);
 uint32_t random_u32(random_stream *r);
 uint64_t random_u64(random_stream *r);
-uint64_t random_below(random_stream *r, uint64_t n);  /* 0 <= x < n without bias; n > 0 */
-double random_uniform(random_stream *r);              /* 0 <= x < 1, 53 bits */
-double random_normal(random_stream *r);               /* Box-Muller */
+uint64_t random_below(random_stream *r, uint64_t n);              /* 0 <= x < n without bias; n > 0 */
+double random_uniform(random_stream *r);                          /* 0 <= x < 1, 53 bits */
+double random_normal(random_stream *r);                           /* Box-Muller */
 void random_shuffle(random_stream *r, int64_t *values, size_t n); /* Fisher-Yates */
 /* The raw block function, for kernels that draw by index: out[0..3] of counter c under key k. */
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

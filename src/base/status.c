@@ -85,7 +85,7 @@ static void keep_sentence(const char *raw)
     strbuf_free(&visible);
 }
 
-sc_status sc_fail(sc_status status, const char *format, ...)
+sc_status(sc_fail)(sc_status status, const char *format, ...)
 {
     /* Formatted aside first: an argument may be the sentence itself. */
     char raw[SENTENCE_MAX];
@@ -115,7 +115,7 @@ static const errno_advice advices[] = {
     {ENFILE, SC_OK, "the machine has too many open files"},
 };
 
-sc_status sc_fail_errno(sc_status status, const char *format, ...)
+sc_status(sc_fail_errno)(sc_status status, const char *format, ...)
 {
     int number = errno;
     char raw[SENTENCE_MAX];

@@ -17,16 +17,22 @@ sc_status sc_fail(sc_status status, const char *format, ...) __attribute__((form
  * a read-only or forbidden place, SC_MEMORY for ENOMEM, else `status`. */
 sc_status sc_fail_errno(sc_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__
+/* The analyzer does not see that a failure is never SC_OK, and would follow paths that do not exist. */
+#define sc_fail(status, ...) ((sc_fail)((status), __VA_ARGS__), (status))
+#define sc_fail_errno(status, ...) ((sc_fail_errno)((status), __VA_ARGS__), (status))
+#endif
+
 /* In a function with `sc_status status` and a `cleanup:` label. */
-#define SC_TRY(expression)                                                                         \
-    do {                                                                                           \
-        status = (expression);                                                                     \
-        if (status != SC_OK)                                                                       \
-            goto cleanup;                                                                          \
+#define SC_TRY(expression)                                                                                   \
+    do {                                                                                                     \
+        status = (expression);                                                                               \
+        if (status != SC_OK)                                                                                 \
+            goto cleanup;                                                                                    \
     } while (0)
 
 /* Allocation that fails with a sentence; `bytes` may come from input (checked for overflow). */
-sc_status sc_alloc(void *out_pointer, size_t count, size_t size);  /* zeroed; *(void **)out_pointer */
+sc_status sc_alloc(void *out_pointer, size_t count, size_t size); /* zeroed; *(void **)out_pointer */
 /* Doubles until `needed` items fit; the new ones are not zeroed. */
 sc_status sc_grow(void *in_out_pointer, size_t *capacity, size_t needed, size_t size);
 sc_status sc_strdup(char **out, const char *text);

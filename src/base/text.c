@@ -221,7 +221,7 @@ int64_t text_distance(const char *a, const char *b, int64_t limit)
 const char *text_nearest(const char *word, const char *const *candidates)
 {
     size_t n = strlen(word);
-    int64_t allowed = n < 4 ? 1 : (int64_t)(n / 3);
+    int64_t allowed = n < 5 ? 1 : (int64_t)((n + 1) / 3);
     const char *nearest = NULL, *begun = NULL;
     int64_t smallest = allowed + 1;
     size_t n_begun = 0;

@@ -24,9 +24,9 @@ void strbuf_puts(strbuf *s, const char *text);
 void strbuf_putc(strbuf *s, char c);
 void strbuf_printf(strbuf *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void strbuf_vprintf(strbuf *s, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
-void strbuf_clear(strbuf *s);           /* keeps the memory */
+void strbuf_clear(strbuf *s); /* keeps the memory */
 void strbuf_free(strbuf *s);
-char *strbuf_take(strbuf *s);           /* the string, to be freed by the caller; s becomes empty */
+char *strbuf_take(strbuf *s); /* the string, to be freed by the caller; s becomes empty */
 sc_status strbuf_status(const strbuf *s);
 const char *strbuf_text(const strbuf *s); /* never NULL */
 
