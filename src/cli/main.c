@@ -55,7 +55,7 @@ int main(int argc, char **argv)
     }
     json_decref(result);
     command_free(&c);
-    if (fflush(stdout) != 0 && status == SC_OK) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == SC_OK) {
         fprintf(stderr, "seedcorn: cannot write the result to stdout\n");
         return SC_IO;
     }

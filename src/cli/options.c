@@ -92,7 +92,8 @@ static sc_status parse_flag(command *c, int argc, char **argv, int *i)
         return set_bool(&c->options, name, word, equals ? equals + 1 : NULL);
     if (equals != NULL)
         return options_set(&c->options, name, equals + 1, "command line");
-    if (*i + 1 >= argc)
+    /* A value that begins with -- is a flag whose forerunner was left empty; --flag=--value says it. */
+    if (*i + 1 >= argc || strncmp(argv[*i + 1], "--", 2) == 0)
         return sc_fail(SC_USAGE, "%s needs a value: %s (%s)", word, s->value, s->help);
     do {
         sc_status status = options_set(&c->options, name, argv[++*i], "command line");
@@ -101,6 +102,21 @@ static sc_status parse_flag(command *c, int argc, char **argv, int *i)
     } while (s->type == SETTING_LIST && *i + 1 < argc && strncmp(argv[*i + 1], "--", 2) != 0 &&
              strcmp(argv[*i + 1], "-v") != 0);
     return SC_OK;
+}
+
+/* A word without a flag: the verb's positional setting, once unless it is a list. */
+static sc_status parse_word(command *c, const char *word)
+{
+    bool in_common;
+    const char *name = c->verb->positional;
+    if (word[0] == '-' && word[1] != '\0')
+        return sc_fail(SC_USAGE, "'%s' is no flag of '%s'; 'seedcorn %s --help' lists them", word,
+                       c->verb->name, c->verb->name);
+    if (name == NULL || (options_is_given(&c->options, name) &&
+                         options_find(&c->options, name, &in_common)->type != SETTING_LIST))
+        return sc_fail(SC_USAGE, "'%s' stands alone; 'seedcorn %s --help' lists the flags", word,
+                       c->verb->name);
+    return options_set(&c->options, name, word, "command line");
 }
 
 sc_status command_parse(int argc, char **argv, command *out)
@@ -117,7 +133,11 @@ sc_status command_parse(int argc, char **argv, command *out)
     }
     SC_TRY(find_verb(argc - i + 1, argv + i - 1, out, &used));
     if (out->verb == NULL) {
-        out->help = true;
+        for (i++; i < argc; i++)
+            terminal_flag(out, argv[i]);
+        if (!out->help && !out->version)
+            return sc_fail(SC_USAGE, "'%s' is several verbs; 'seedcorn %s --help' lists them", out->group,
+                           out->group);
         return SC_OK;
     }
     SC_TRY(options_create(out->verb, &out->options));
@@ -126,11 +146,8 @@ sc_status command_parse(int argc, char **argv, command *out)
             continue;
         if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0')
             SC_TRY(parse_flag(out, argc, argv, &i));
-        else if (out->verb->positional != NULL)
-            SC_TRY(options_set(&out->options, out->verb->positional, argv[i], "command line"));
         else
-            SC_TRY(sc_fail(SC_USAGE, "'%s' stands alone; 'seedcorn %s --help' lists the flags", argv[i],
-                           out->verb->name));
+            SC_TRY(parse_word(out, argv[i]));
     }
     if (!out->help && !out->version)
         SC_TRY(options_check(&out->options));

@@ -206,13 +206,20 @@ static const char *entry_text(const manifest *m, const stage *s, const char *key
     return text ? text : "";
 }
 
+const json_t *manifest_result(const manifest *m, const stage *s)
+{
+    return json_object_get(entry_of(m, s), "result");
+}
+
 /* Paths inside the run folder are kept relative to it, so that a moved run is still known. */
 static const char *relative(const manifest *m, const char *path)
 {
     size_t n = strlen(m->run_dir);
     while (n > 0 && m->run_dir[n - 1] == '/')
         n--;
-    return strncmp(path, m->run_dir, n) == 0 && path[n] == '/' ? path + n + 1 : path;
+    if (strncmp(path, m->run_dir, n) != 0 || path[n] != '/')
+        return path;
+    return path + n + strspn(path + n, "/");
 }
 
 sc_status manifest_is_done(manifest *m, const stage *s, const char *fingerprint, bool *done)
@@ -240,7 +247,8 @@ sc_status manifest_is_done(manifest *m, const stage *s, const char *fingerprint,
 
 bool manifest_is_stale(const manifest *m, const stage *s, const char *fingerprint)
 {
-    return entry_of(m, s) == NULL || strcmp(entry_text(m, s, "fingerprint"), fingerprint) != 0;
+    return entry_of(m, s) == NULL || strcmp(entry_text(m, s, "state"), "done") == 0 ||
+           strcmp(entry_text(m, s, "fingerprint"), fingerprint) != 0;
 }
 
 sc_status manifest_begin(manifest *m, const stage *s, const char *fingerprint)

@@ -29,6 +29,8 @@ sc_status manifest_fingerprint(manifest *m, const stage *s, json_t **inputs, cha
 
 /* True if the stage is finished with this fingerprint and its outputs are unchanged. */
 sc_status manifest_is_done(manifest *m, const stage *s, const char *fingerprint, bool *done);
+/* What the finished stage told (borrowed), or NULL. */
+const json_t *manifest_result(const manifest *m, const stage *s);
 /* True if an unfinished attempt with another fingerprint (or a finished one) left results to clear. */
 bool manifest_is_stale(const manifest *m, const stage *s, const char *fingerprint);
 sc_status manifest_begin(manifest *m, const stage *s, const char *fingerprint);

@@ -116,8 +116,7 @@ static sc_status run_stage(run *r, size_t i, bool *skipped)
     SC_TRY(manifest_is_done(&r->manifest, s, fingerprint, &done));
     *skipped = done;
     if (done) {
-        const json_t *entry = json_object_get(json_object_get(r->manifest.root, "stages"), s->key);
-        SC_TRY(take_product(s, json_object_get(entry, "result")));
+        SC_TRY(take_product(s, manifest_result(&r->manifest, s)));
         log_info("%-24s done before", s->key);
         goto cleanup;
     }
@@ -157,16 +156,62 @@ static sc_status check_free(const char *run_dir)
     return SC_OK;
 }
 
-static void describe(const plan *p, manifest *m)
+/* What is given to `run` itself holds for every stage, whatever the file says. */
+static sc_status take_common(plan *p, const sc_common *given)
 {
-    for (size_t i = 0; i < p->n; i++) {
-        const json_t *entry = json_object_get(json_object_get(m->root, "stages"), p->stages[i].key);
-        const char *state = json_string_value(json_object_get(entry, "state"));
-        log_info("%-24s %s%s", p->stages[i].key, p->stages[i].verb->summary,
-                 state == NULL                ? ""
-                 : strcmp(state, "done") == 0 ? " (done before)"
-                                              : " (begun)");
+    sc_status status = SC_OK;
+    const sc_common usual = sc_common_default();
+    for (size_t i = 0; i < p->n; i++)
+        for (size_t k = 0; k < n_common_settings; k++) {
+            const setting *to = &common_settings[k];
+            const char *a = (const char *)given + to->offset, *b = (const char *)&usual + to->offset;
+            char number[32];
+            if (to->type == SETTING_STRING) {
+                const char *text = *(const char *const *)a;
+                if (strcmp(text, *(const char *const *)b) != 0)
+                    SC_TRY(options_set(&p->stages[i].options, to->name, text, "command line"));
+            } else if (*(const int64_t *)a != *(const int64_t *)b) {
+                snprintf(number, sizeof(number), "%lld", (long long)*(const int64_t *)a);
+                SC_TRY(options_set(&p->stages[i].options, to->name, number, "command line"));
+            }
+        }
+cleanup:
+    return status;
+}
+
+/* True if the stage would be skipped; an input that is not there yet means that it would not. */
+static bool is_up_to_date(run *r, size_t i, const bool *up_to_date)
+{
+    stage *s = &r->plan.stages[i];
+    json_t *inputs = NULL;
+    char fingerprint[65];
+    bool done = false;
+
+    for (size_t k = 0; k < s->n_links; k++)
+        if (!up_to_date[s->links[k].producer])
+            return false;
+    if (plan_resolve(&r->plan, i) == SC_OK &&
+        manifest_fingerprint(&r->manifest, s, &inputs, fingerprint) == SC_OK &&
+        manifest_is_done(&r->manifest, s, fingerprint, &done) == SC_OK && done)
+        done = take_product(s, manifest_result(&r->manifest, s)) == SC_OK;
+    json_decref(inputs);
+    return done;
+}
+
+static sc_status describe(run *r, int64_t *n_done)
+{
+    sc_status status = SC_OK;
+    bool *up_to_date = NULL;
+    SC_TRY(sc_alloc(&up_to_date, r->plan.n, sizeof(*up_to_date)));
+    for (size_t i = 0; i < r->plan.n; i++) {
+        const stage *s = &r->plan.stages[i];
+        up_to_date[i] = is_up_to_date(r, i, up_to_date);
+        *n_done += up_to_date[i];
+        log_info("%-24s %s%s", s->key, s->verb->summary, up_to_date[i] ? " (done before)" : "");
     }
+cleanup:
+    free(up_to_date);
+    return status;
 }
 
 sc_status sc_run(const sc_run_options *o, sc_run_result *result)
@@ -179,6 +224,7 @@ sc_status sc_run(const sc_run_options *o, sc_run_result *result)
 
     memset(result, 0, sizeof(*result));
     SC_TRY(plan_read(o->config, o->run_dir, &r.plan));
+    SC_TRY(take_common(&r.plan, &o->common));
     result->n_stages = (int64_t)r.plan.n;
     if (!o->dry_run) {
         SC_TRY(file_make_dirs(o->run_dir));
@@ -187,7 +233,7 @@ sc_status sc_run(const sc_run_options *o, sc_run_result *result)
     }
     SC_TRY(manifest_open(o->run_dir, &r.manifest));
     if (o->dry_run) {
-        describe(&r.plan, &r.manifest);
+        SC_TRY(describe(&r, &result->n_skipped));
         goto cleanup;
     }
     SC_TRY(device_open(&o->common, &d));

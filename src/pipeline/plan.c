@@ -421,6 +421,17 @@ static sc_status expand_eval(plan *p)
             }
             SC_TRY(options_set(&s->options, to->name, text, pattern.where));
         }
+        for (size_t k = 0; k < n_common_settings; k++) {
+            char number[32];
+            const char *name = common_settings[k].name, *text = options_string(&pattern.options, name);
+            if (!options_is_given(&pattern.options, name))
+                continue;
+            if (common_settings[k].type == SETTING_INT) {
+                snprintf(number, sizeof(number), "%lld", (long long)options_int(&pattern.options, name));
+                text = number;
+            }
+            SC_TRY(options_set(&s->options, name, text, pattern.where));
+        }
         for (size_t k = 0; k < pattern.n_links; k++)
             SC_TRY(link_add(s, pattern.links[k].setting, pattern.links[k].producer));
         bool in_common;

@@ -320,8 +320,14 @@ static void write_stages(strbuf *out, const run_summary *s)
 static sc_status write_run(strbuf *out, const run_summary *s)
 {
     sc_status status = SC_OK;
+    strbuf name = {0};
+    size_t length = strlen(s->folder);
+    while (length > 1 && s->folder[length - 1] == '/')
+        length--;
+    strbuf_append(&name, s->folder, length);
     strbuf_puts(out, "<h1>");
-    html_text(out, path_base(s->folder));
+    html_text(out, path_base(strbuf_text(&name)));
+    strbuf_free(&name);
     strbuf_puts(out, "</h1>");
     SC_TRY(write_metrics(out, s));
     SC_TRY(write_data(out, s));

@@ -204,6 +204,15 @@ const char *options_string(const options *o, const char *name)
     return *(const char **)value_of(o, s, in_common);
 }
 
+int64_t options_int(const options *o, const char *name)
+{
+    bool in_common;
+    const setting *s = options_find(o, name, &in_common);
+    if (s == NULL || s->type != SETTING_INT)
+        return 0;
+    return *(const int64_t *)value_of(o, s, in_common);
+}
+
 sc_status options_check(const options *o)
 {
     for (size_t i = 0; i < o->verb->n_settings; i++) {

@@ -68,6 +68,8 @@ const setting *options_find(const options *o, const char *name, bool *in_common)
 bool options_is_given(const options *o, const char *name);
 /* The present value of a string setting; NULL if unset. */
 const char *options_string(const options *o, const char *name);
+/* The present value of a whole number; 0 for another kind of setting. */
+int64_t options_int(const options *o, const char *name);
 /* SC_USAGE naming the first required setting that is missing. */
 sc_status options_check(const options *o);
 /* All values as a JSON object in the table's order (new reference), for manifests and --help. */

@@ -40,6 +40,8 @@ sc_train_options sc_train_default(void)
 
 /* A micro-batch of --micro-batch 0 holds about this many tokens: enough for full speed, 1.2 GB for SmolLM2-135M. */
 enum { AUTO_BATCH_TOKENS = 2048 };
+/* The most epochs and dialogues a step, so that their products stay in range. */
+enum { COUNT_LIMIT = 1000000000 };
 
 typedef struct trainer {
     const sc_train_options *o;
@@ -56,9 +58,10 @@ typedef struct trainer {
     train_batch batch;
     float *losses; /* [supervised tokens of the largest micro-batch] */
     size_t cap_losses;
-    int64_t *order;      /* rows of the present epoch */
-    int64_t order_epoch; /* -1: none yet */
-    json_t *settings;    /* what the bits depend on */
+    int64_t *order;       /* rows of the present epoch */
+    int64_t order_epoch;  /* -1: none yet */
+    char init_sha256[65]; /* of the adapter that is gone on from, or "" */
+    json_t *settings;     /* what the bits depend on */
     checkpoint_state state;
     int events; /* file descriptor of OUT/events.jsonl */
 } trainer;
@@ -74,12 +77,17 @@ static sc_status check_options(const sc_train_options *o)
 {
     if (strcmp(o->method, "lora") != 0 && strcmp(o->method, "full") != 0)
         return sc_fail(SC_USAGE, "method is lora or full, not '%s'", o->method);
-    if (o->epochs < 1 || o->batch_size < 1)
-        return sc_fail(SC_USAGE, "epochs and batch-size must be at least 1");
+    if (o->epochs < 1 || o->batch_size < 1 || o->epochs > COUNT_LIMIT || o->batch_size > COUNT_LIMIT)
+        return sc_fail(SC_USAGE, "epochs and batch-size lie in 1..%d", COUNT_LIMIT);
+    if (o->micro_batch < 0 || o->save_every < 0 || o->warmup_steps < -1)
+        return sc_fail(SC_USAGE,
+                       "micro-batch and save-every must not be negative, nor warmup-steps below -1");
     if (o->max_tokens < 8)
         return sc_fail(SC_USAGE, "max-tokens must be at least 8");
-    if (!(o->lr >= 0) || !(o->weight_decay >= 0) || !(o->clip_norm >= 0))
+    if (!(o->lr >= 0) || !(o->weight_decay >= 0) || !(o->clip_norm >= 0) || isinf(o->lr))
         return sc_fail(SC_USAGE, "lr, weight-decay and clip-norm must not be negative");
+    if (!isfinite(o->alpha))
+        return sc_fail(SC_USAGE, "alpha must be a number");
     if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0))
         return sc_fail(SC_USAGE, "beta1 and beta2 lie in 0..1 (below 1), eps is above 0");
     if (o->rank < 1 || o->rank > 4096)
@@ -179,9 +187,16 @@ static json_t *settings_of(const trainer *t)
         (json_int_t)t->warmup_steps, "weight-decay", o->weight_decay, "beta1", o->beta1, "beta2", o->beta2,
         "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle, "rank",
         (json_int_t)(t->full ? 0 : o->rank), "alpha", t->full ? 0.0 : o->alpha, "targets",
-        t->full ? "" : o->targets, "dropout", t->full ? 0.0 : o->dropout, "init-adapter",
-        o->init_adapter ? o->init_adapter : "", "seed", (json_int_t)o->common.seed, "threads",
-        (json_int_t)t->device->threads);
+        t->full ? "" : o->targets, "dropout", t->full ? 0.0 : o->dropout, "init-adapter", t->init_sha256,
+        "seed", (json_int_t)o->common.seed, "threads", (json_int_t)t->device->threads);
+}
+
+static sc_status hash_adapter(const char *folder, char hex[65])
+{
+    char *path = path_join(folder, "adapter_model.safetensors");
+    sc_status status = path ? file_sha256(path, hex) : sc_fail(SC_MEMORY, "memory does not suffice");
+    free(path);
+    return status;
 }
 
 static sc_status open_model(trainer *t)
@@ -198,6 +213,7 @@ static sc_status open_model(trainer *t)
     } else if (o->init_adapter != NULL) {
         SC_TRY(model_lora_load(t->model, o->init_adapter));
         t->model->lora->dropout = (float)o->dropout;
+        SC_TRY(hash_adapter(o->init_adapter, t->init_sha256));
     } else {
         lora_options adapter = {.rank = (int32_t)o->rank,
                                 .alpha = o->alpha,
@@ -244,6 +260,9 @@ static sc_status open_data(trainer *t)
     SC_TRY(sc_alloc(&t->order, (size_t)t->rows.n, sizeof(*t->order)));
     t->order_epoch = -1;
     t->steps_per_epoch = (t->rows.n + o->batch_size - 1) / o->batch_size;
+    if (t->steps_per_epoch > (int64_t)UINT32_MAX / o->epochs)
+        SC_TRY(sc_fail(SC_USAGE, "%lld epochs of %lld steps are too many: lower --epochs",
+                       (long long)o->epochs, (long long)t->steps_per_epoch));
     t->n_steps = t->steps_per_epoch * o->epochs;
     t->warmup_steps = o->warmup_steps >= 0 ? o->warmup_steps : (t->n_steps + 9) / 10;
     SC_TRY(schedule_parse(o->schedule, &t->schedule));
@@ -255,11 +274,11 @@ cleanup:
     return status;
 }
 
-/* Which dialogue's loss is not finite. */
-static sc_status fail_not_finite(const trainer *t, const int64_t *rows, size_t n, int64_t step)
+/* Which dialogue's loss is not finite, or which step's gradient. */
+static sc_status fail_not_finite(const trainer *t, const int64_t *rows, size_t n, int64_t step, bool in_loss)
 {
     int64_t at = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; in_loss && i < n; i++)
         for (int64_t k = 0; k < t->rows.supervised[rows[i]]; k++)
             if (!isfinite(t->losses[at++]))
                 return sc_fail(
@@ -269,9 +288,9 @@ static sc_status fail_not_finite(const trainer *t, const int64_t *rows, size_t n
                     t->dialogues.rows[rows[i]].id, (long long)step + 1);
     return sc_fail(
         SC_BAD_INPUT,
-        "the loss is not a number at step %lld; the last checkpoint is kept: lower --lr, and start again "
-        "with --resume never",
-        (long long)step + 1);
+        "the gradient of dialogue '%s' and of %zu beside it is not a number at step %lld; the last "
+        "checkpoint is kept: lower --lr, and start again with --resume never",
+        t->dialogues.rows[rows[0]].id, n - 1, (long long)step + 1);
 }
 
 typedef struct step_report {
@@ -305,7 +324,7 @@ static sc_status train_step(trainer *t, int64_t step, step_report *report, progr
         SC_TRY(model_train_step(t->model, &t->batch.batch, t->batch.targets,
                                 (float)(1.0 / (double)report->supervised), &part, t->losses));
         if (!isfinite(part))
-            SC_TRY(fail_not_finite(t, rows + at, taken, step));
+            SC_TRY(fail_not_finite(t, rows + at, taken, step, true));
         loss_sum += part;
         report->tokens += t->batch.batch.n_tokens;
         progress_add(p, t->batch.batch.n_tokens);
@@ -313,7 +332,7 @@ static sc_status train_step(trainer *t, int64_t step, step_report *report, progr
     }
     SC_TRY(train_weights_norm(t->model, &t->weights, &report->norm));
     if (!isfinite(report->norm))
-        SC_TRY(fail_not_finite(t, rows, 0, step));
+        SC_TRY(fail_not_finite(t, rows, n, step, false));
     report->rate = schedule_rate(t->schedule, t->lr, step, t->n_steps, t->warmup_steps);
     double clip = t->o->clip_norm > 0 && report->norm > t->o->clip_norm ? t->o->clip_norm / report->norm : 1;
     adamw_options update = {.lr = (float)report->rate,
@@ -374,6 +393,9 @@ static sc_status resume(trainer *t)
     if (strcmp(t->o->resume, "never") == 0)
         return checkpoint_remove_all(t->o->out);
     SC_TRY(checkpoint_load(t->o->out, t->model, &t->weights, t->settings, &t->state, &found));
+    if (found && (t->state.step < 1 || t->state.step > t->n_steps))
+        return sc_fail(SC_BAD_INPUT, "%s/checkpoints stands at step %lld of %lld; use --resume never",
+                       t->o->out, (long long)t->state.step, (long long)t->n_steps);
     if (found)
         log_info("going on after step %lld of %lld", (long long)t->state.step, (long long)t->n_steps);
     else if (strcmp(t->o->resume, "always") == 0)
@@ -385,6 +407,13 @@ cleanup:
 static int64_t tokens_of_epoch(const trainer *t)
 {
     return t->rows.offsets[t->rows.n];
+}
+
+/* Stopped inside a step: the steps before it are kept. */
+static sc_status save_interrupted(const trainer *t)
+{
+    sc_status status = checkpoint_save(t->o->out, t->model, &t->weights, &t->state, t->settings);
+    return status == SC_OK ? SC_INTERRUPTED : status;
 }
 
 /* The steps from state.step to the end. A checkpoint is due after save_every steps, or after about a minute, but
@@ -401,6 +430,8 @@ static sc_status loop(trainer *t)
     while (t->state.step < t->n_steps) {
         step_report report;
         status = train_step(t, t->state.step, &report, p);
+        if (status == SC_INTERRUPTED && t->state.step > 0)
+            SC_TRY(save_interrupted(t));
         if (status != SC_OK)
             break;
         SC_TRY(write_event(t, t->state.step, &report));
