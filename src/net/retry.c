@@ -60,7 +60,7 @@ retry_class retry_classify(int curl_code, long http_status, const char *body, si
 static double read_number(const char *text)
 {
     char *end = NULL;
-    if (text == NULL || (text[0] != '.' && (text[0] < '0' || text[0] > '9')))
+    if (text == NULL || (text[0] != '.' && (text[0] < '0' || text[0] > '9')) || strpbrk(text, "xX") != NULL)
         return -1;
     double value = strtod(text, &end);
     while (*end == ' ' || *end == '\t')

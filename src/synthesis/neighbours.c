@@ -335,7 +335,7 @@ static size_t find_key(const neighbours *n, const char *key)
 
 int32_t neighbours_locate(const neighbours *n, const item *subject)
 {
-    int32_t found = dataset_find_item(n->data, subject->id);
+    int32_t found = n->data->item_ids != NULL ? dataset_find_item(n->data, subject->id) : -1;
     if (found >= 0 || subject->title == NULL)
         return found;
     strbuf plain = {0}, key = {0};

@@ -254,7 +254,7 @@ static sc_status collect_praise(const token_list *t, const token_list *title, bo
             adverb = t->at[at - 1].lower;
         }
         if (in_title(title, opinion->word) || (modifier != NULL && in_title(title, modifier)) ||
-            spoilt(t, at, 4))
+            spoilt(t, at, 6))
             continue;
         sc_status status = add_praise(out, adverb, opinion->word, modifier, aspect);
         if (status != SC_OK)

@@ -373,6 +373,15 @@ const style_template template_pool_neutral[] = {
     T("n26", "conversation",
       "User: {opening}\nSystem: [Which department?|Where should we start?|What kind of thing do you want?]\n"
       "User: {genres}, [I think|probably|if possible]. {closing}"),
+    T("n28", "bare",
+      "{opening} [What do people swear by|What would you pick first|What has a good name|What sells best]"
+      "[| these days| around here| at the moment]? {closing}"),
+    T("n29", "bare",
+      "{want} {a_domain} [for everyday use|as a present|for a friend|for the house|that keeps its promises]"
+      "[| and nothing too fancy| and soon| before the weekend]. {closing}"),
+    T("n30", "conversation",
+      "System: {sys_hello}\nUser: {opening}\nSystem: {sys_more}\n"
+      "User: [It should just work.|Something people are happy with.|Nothing special, only good.] {closing}"),
     TARGET(
         "n27", "target",
         "[I love|I've been very happy with|I just bought] {title}. [What else would you get|What is similar|"
