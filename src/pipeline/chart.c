@@ -136,6 +136,11 @@ void chart_lines(strbuf *out, const char *title, const char *x_label, const char
     strbuf_puts(out, "</svg>");
 }
 
+static bool is_point(const float *p)
+{
+    return isfinite(p[0]) && isfinite(p[1]);
+}
+
 void chart_map(strbuf *out, const char *title, const float *points, const int64_t *chosen, size_t n)
 {
     axis x = {INFINITY, -INFINITY}, y = {INFINITY, -INFINITY};
@@ -149,12 +154,12 @@ void chart_map(strbuf *out, const char *title, const float *points, const int64_
     open_svg(out, title, HEIGHT);
     strbuf_puts(out, "<g fill=\"#999\" fill-opacity=\"0.45\">");
     for (size_t i = 0; i < n; i += every)
-        if (chosen[i] == 0)
+        if (chosen[i] == 0 && is_point(points + 2 * i))
             strbuf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"1.6\"/>", at_x(&x, points[2 * i]),
                           at_y(&y, points[2 * i + 1]));
     strbuf_printf(out, "</g><g fill=\"%s\" stroke=\"#fff\" stroke-width=\"0.6\">", colours[1]);
     for (size_t i = 0; i < n; i++)
-        if (chosen[i] != 0)
+        if (chosen[i] != 0 && is_point(points + 2 * i))
             strbuf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\"><title>pick %lld</title></circle>",
                           at_x(&x, points[2 * i]), at_y(&y, points[2 * i + 1]), (long long)chosen[i]);
     strbuf_printf(out,

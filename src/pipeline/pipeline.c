@@ -1,4 +1,5 @@
 /* sc_run: the stages of a plan, one after the other, each only if it is not done and unchanged. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,35 @@ typedef struct run {
     char device[128];
     bool partial;
 } run;
+
+/* Removes what a killed process was writing: PATH.tmp-XXXXXX beside PATH. */
+static void sweep_folder(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    if (dir == NULL)
+        return;
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        char *path = strstr(e->d_name, ".tmp-") != NULL ? path_join(folder, e->d_name) : NULL;
+        if (path != NULL && file_remove_tree(path) != SC_OK)
+            log_warn("an unfinished file stays behind: %s", sc_last_error());
+        free(path);
+    }
+    closedir(dir);
+}
+
+static void sweep(const run *r)
+{
+    sweep_folder(r->manifest.run_dir);
+    for (size_t i = 0; i < r->plan.n; i++) {
+        if (r->plan.stages[i].folder == NULL)
+            continue;
+        char *parent = path_dir(r->plan.stages[i].folder);
+        if (parent != NULL)
+            sweep_folder(parent);
+        sweep_folder(r->plan.stages[i].folder);
+        free(parent);
+    }
+}
 
 /* The stage's folder belongs to it alone, except that imports of dialogues share import/NAME too. */
 static sc_status prepare_folder(run *r, const stage *s, const char *fingerprint)
@@ -238,6 +268,7 @@ sc_status sc_run(const sc_run_options *o, sc_run_result *result)
     }
     SC_TRY(device_open(&o->common, &d));
     snprintf(r.device, sizeof(r.device), "%s", d->name);
+    sweep(&r);
     SC_TRY(manifest_save(&r.manifest));
     for (size_t i = 0; i < r.plan.n; i++) {
         bool skipped = false;

@@ -197,6 +197,30 @@ static sc_status set_path(plan *p, stage *s, const setting *to, const char *text
     return status;
 }
 
+/* A word that is almost a stage's name and no file would be missed only when the stages before have run. */
+static sc_status check_link(plan *p, const stage *s, const setting *to, const char *text, const char *where)
+{
+    const char *names[64];
+    size_t n = 0;
+    if (strchr(text, '/') != NULL)
+        return SC_OK;
+    char *path = path_join(p->folder, text);
+    bool exists = path != NULL && file_exists(path);
+    free(path);
+    for (size_t i = 0; i < sizeof(feeds) / sizeof(feeds[0]); i++)
+        for (size_t k = 0; k < (size_t)(s - p->stages) && n < 63; k++) {
+            const char *label = stage_label(&p->stages[k]);
+            if (strcmp(feeds[i].consumer, s->verb->name) == 0 && strcmp(feeds[i].setting, to->name) == 0 &&
+                strcmp(feeds[i].producer, p->stages[k].verb->name) == 0 && label != NULL && label[0] != '\0')
+                names[n++] = label;
+        }
+    names[n] = NULL;
+    const char *near = exists ? NULL : text_nearest(text, names);
+    return near == NULL
+               ? SC_OK
+               : sc_fail(SC_USAGE, "%s: '%s' is no stage and no file; did you mean '%s'?", where, text, near);
+}
+
 /* One scalar of a stage's mapping: a link by name, a path, or a plain value. */
 static sc_status set_scalar(plan *p, stage *s, const char *name, const char *text, const char *where)
 {
@@ -216,8 +240,10 @@ static sc_status set_scalar(plan *p, stage *s, const char *name, const char *tex
             return status != SC_OK ? status : options_set(&s->options, to->name, text, where);
         }
     }
-    if (setting_is_path(to))
-        return set_path(p, s, to, text, where);
+    if (setting_is_path(to)) {
+        sc_status status = check_link(p, s, to, text, where);
+        return status != SC_OK ? status : set_path(p, s, to, text, where);
+    }
     return options_set(&s->options, name, text, where);
 }
 
@@ -323,16 +349,37 @@ cleanup:
     return status;
 }
 
+/* A train stage without a name is called by its method, for the stages after it and as a folder. */
+static sc_status name_trains(plan *p, size_t from)
+{
+    sc_status status = SC_OK;
+    for (size_t i = from; i < p->n; i++) {
+        stage *s = &p->stages[i];
+        if (strcmp(s->section, "train") != 0 || s->name[0] != '\0')
+            continue;
+        free(s->name);
+        s->name = NULL;
+        SC_TRY(sc_strdup(&s->name, options_string(&s->options, "method")));
+    }
+cleanup:
+    return status;
+}
+
 static sc_status read_section(plan *p, yaml_file *y, const char *section, const yaml_node_t *value)
 {
-    if (value->type != YAML_SEQUENCE_NODE)
-        return read_entry(p, y, section, value);
-    for (yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top; i++) {
-        sc_status status = read_entry(p, y, section, node_at(y, *i));
-        if (status != SC_OK)
-            return status;
+    sc_status status = SC_OK;
+    size_t from = p->n;
+    if (value->type != YAML_SEQUENCE_NODE) {
+        SC_TRY(read_entry(p, y, section, value));
+        return name_trains(p, from);
     }
-    return SC_OK;
+    for (yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top; i++) {
+        from = p->n;
+        SC_TRY(read_entry(p, y, section, node_at(y, *i)));
+        SC_TRY(name_trains(p, from));
+    }
+cleanup:
+    return status;
 }
 
 static bool is_common(const char *key)
@@ -500,11 +547,6 @@ static sc_status choose_places(plan *p, size_t i, const char *run_dir)
     strbuf text = {0};
     const char *section = s->section;
 
-    if (strcmp(section, "train") == 0 && s->name[0] == '\0') {
-        free(s->name);
-        s->name = NULL;
-        SC_TRY(sc_strdup(&s->name, options_string(&s->options, "method")));
-    }
     const char *label = strcmp(section, "pull") == 0 ? options_string(&s->options, "name") : s->name;
     strbuf_printf(&text, "%s%s%s", section, label && label[0] ? "/" : "", label ? label : "");
     SC_TRY(strbuf_status(&text));

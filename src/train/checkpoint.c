@@ -119,6 +119,14 @@ static sc_status sync_folder(const char *path)
     return failed ? sc_fail_errno(SC_IO, "cannot sync the folder %s", path) : SC_OK;
 }
 
+static void remove_quietly(const char *path)
+{
+    char sentence[2048];
+    snprintf(sentence, sizeof(sentence), "%s", sc_last_error());
+    if (file_remove_tree(path) != SC_OK)
+        sc_fail(SC_IO, "%s", sentence);
+}
+
 sc_status checkpoint_save(const char *out, const model *m, const train_weights *w,
                           const checkpoint_state *state, const json_t *settings)
 {
@@ -144,6 +152,9 @@ sc_status checkpoint_save(const char *out, const model *m, const train_weights *
     SC_TRY(sync_folder(folder));
     newest(folder, true);
 cleanup:
+    /* A disk that is full wants its space back; the first sentence stays the one that counts. */
+    if (status != SC_OK && unfinished != NULL)
+        remove_quietly(unfinished);
     free(folder);
     free(unfinished);
     free(finished);
