@@ -120,8 +120,8 @@ static void on_progress(void *user, const sc_progress *p)
 
 void terminal_open(const command *c)
 {
-    terminal.is_terminal =
-        isatty(STDERR_FILENO) == 1 && getenv("TERM") != NULL && strcmp(getenv("TERM"), "dumb") != 0;
+    const char *kind = getenv("TERM");
+    terminal.is_terminal = isatty(STDERR_FILENO) == 1 && kind != NULL && strcmp(kind, "dumb") != 0;
     terminal.colour = terminal.is_terminal && getenv("NO_COLOR") == NULL;
     terminal.progress = !c->no_progress && !c->quiet;
     sc_log_set(on_log, NULL, c->verbose ? SC_LOG_DEBUG : c->quiet ? SC_LOG_WARN : SC_LOG_INFO);

@@ -22,7 +22,7 @@ typedef struct dataset_writer {
 } dataset_writer;
 
 /* `reviews`: whether the folder gets a reviews.jsonl. */
-sc_status dataset_writer_open(const char *out, bool reviews, dataset_writer **w);
+sc_status dataset_writer_open(const char *out, bool reviews, dataset_writer **result);
 /* One line of items.jsonl (keys of item_schema.h), in the order of item_ids: before the first interaction,
  * or, for ids that were put into item_ids before, at any time. *is_new = false if an item of that id was
  * written before: nothing is written. */
