@@ -35,7 +35,8 @@ typedef struct job {
     dataset *data;
     int64_t n_rows, dim;
     char *partial_path, *journal_path, *json_path;
-    int partial; /* file descriptor, locked */
+    int partial; /* file descriptor */
+    bool locked; /* the partial result is this call's, not another process's */
     json_t *settings;
     int64_t done, n_tokens, n_cut, n_resumed;
     /* of the group */
@@ -272,6 +273,7 @@ static sc_status open_partial(job *j)
                                               "--out.",
                                               j->options->out)
                                     : sc_fail_errno(SC_IO, "%s cannot be locked", j->partial_path);
+    j->locked = true;
     SC_TRY(read_journal(j));
     if (ftruncate(j->partial, (off_t)(j->done * j->dim * (int64_t)sizeof(float))) != 0)
         SC_TRY(sc_fail_errno(SC_IO, "%s cannot be written", j->partial_path));
@@ -498,8 +500,11 @@ static void close_job(job *j)
     dataset_close(j->data);
     device_close(j->device);
     json_decref(j->settings);
-    if (j->partial >= 0)
+    if (j->partial >= 0) {
+        if (j->locked && j->done == 0 && !file_exists(j->journal_path))
+            unlink(j->partial_path); /* nothing in it to go on from */
         close(j->partial);
+    }
     free(j->partial_path);
     free(j->journal_path);
     free(j->json_path);

@@ -221,6 +221,7 @@ TEST_F(Embed, ANaNNamesItsRow)
     EXPECT_NE(std::string(sc_last_error()).find("row " + std::to_string(first + 1) + " ("), std::string::npos)
         << sc_last_error();
     EXPECT_FALSE(std::filesystem::exists(out));
+    EXPECT_FALSE(std::filesystem::exists(out + ".partial"));
 }
 
 TEST_F(Embed, BadOptionsAreNamed)
