@@ -166,6 +166,7 @@ static product *product_find(const product_key *key)
     product *oldest = &products[0];
     for (int i = 0; i < PRODUCTS; i++) {
         product *p = &products[i];
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): zeroed, without padding, and 0 != -0 costs a miss */
         if (p->used && memcmp(&p->key, key, sizeof *key) == 0)
             return p;
         if (p->used < oldest->used)
