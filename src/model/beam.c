@@ -200,7 +200,8 @@ static sc_status advance(beam_state *b, search *s, size_t *at)
                 SC_TRY(propose(b, c));
             }
     }
-    qsort(b->candidates, b->n_candidates, sizeof *b->candidates, compare_candidates);
+    if (b->n_candidates > 0)
+        qsort(b->candidates, b->n_candidates, sizeof *b->candidates, compare_candidates);
     int64_t n = 0;
     for (size_t i = 0; i < b->n_candidates && n < b->beams; i++, n++) {
         const candidate *c = &b->candidates[i];
