@@ -11,24 +11,24 @@ extern "C" {
 typedef struct sc_bench_options {
     size_t struct_size;
     sc_common common;
-    const char *what;      /* "embed", "train", "generate", "kmeans", "select" (fisher) */
-    const char *model;     /* model folder, for embed, train and generate */
-    const char *method;    /* train: "lora" (default) or "full" */
-    int64_t rows;          /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */
-    int64_t tokens;        /* tokens a sequence (256), new tokens a prompt (64); 0: these */
-    int64_t dim;           /* kmeans, select: columns, 576 */
-    int64_t clusters;      /* kmeans: 64 */
-    int64_t budget;        /* select: picks, 200 */
-    int64_t repeats;       /* 3: the best is reported, all are listed */
+    const char *what;   /* "embed", "train", "generate", "kmeans", "select" (fisher) */
+    const char *model;  /* model folder, for embed, train and generate */
+    const char *method; /* train: "lora" (default) or "full" */
+    int64_t rows;     /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */
+    int64_t tokens;   /* tokens a sequence (256), new tokens a prompt (64); 0: these */
+    int64_t dim;      /* kmeans, select: columns, 576 */
+    int64_t clusters; /* kmeans: 64 */
+    int64_t budget;   /* select: picks, 200 */
+    int64_t repeats;  /* 3: the best is reported, all are listed */
 } sc_bench_options;
 
 typedef struct sc_bench_result {
-    double seconds;        /* of the best repeat */
-    double units;          /* what was worked off in one repeat */
-    const char *unit;      /* "tokens", "picks", "row-iterations" (static string) */
-    double gflops;         /* achieved, 1e9 floating-point operations per second; 0: not counted */
-    double peak_gflops;    /* of a plain matrix product in the same process and dtype; 0: not measured */
-    int64_t peak_bytes;    /* resident memory, the most so far */
+    double seconds;     /* of the best repeat */
+    double units;       /* what was worked off in one repeat */
+    const char *unit;   /* "tokens", "picks", "row-iterations" (static string) */
+    double gflops;      /* achieved, 1e9 floating-point operations per second; 0: not counted */
+    double peak_gflops; /* of a plain matrix product in the same process and dtype; 0: not measured */
+    int64_t peak_bytes; /* resident memory, the most so far */
 } sc_bench_result;
 
 SC_API sc_bench_options sc_bench_default(void);

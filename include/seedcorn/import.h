@@ -23,24 +23,24 @@ typedef struct sc_import_reviews_options {
 typedef struct sc_import_ratings_options {
     size_t struct_size;
     sc_common common;
-    const char *ratings;        /* userId,movieId,rating,timestamp */
-    const char *items;          /* movieId,title,genres */
-    const char *links;          /* movieId,imdbId,tmdbId, or NULL */
-    const char *join;           /* another dataset folder whose items are joined by IMDb id, or NULL */
-    const char *out;            /* dataset folder */
-    const char *format;         /* "movielens" (default) */
+    const char *ratings; /* userId,movieId,rating,timestamp */
+    const char *items;   /* movieId,title,genres */
+    const char *links;   /* movieId,imdbId,tmdbId, or NULL */
+    const char *join;    /* another dataset folder whose items are joined by IMDb id, or NULL */
+    const char *out;     /* dataset folder */
+    const char *format;  /* "movielens" (default) */
 } sc_import_ratings_options;
 
 typedef struct sc_import_dialogues_options {
     size_t struct_size;
     sc_common common;
     const char *input;
-    const char *items;          /* item or entity list, or NULL */
-    const char *out;            /* .jsonl of evaluation dialogues */
-    const char *format;         /* "he2023", "nbcrs", "redial", "inspired", "unicrs", "messages" */
-    const char *domain;         /* "movie" (default): the word in the prompt */
-    const char *prompt;         /* file with the prompt, {conversation} and {domain} inside, or NULL */
-    int64_t limit;              /* 0: all; n: n rows drawn by the seed, in file order */
+    const char *items;  /* item or entity list, or NULL */
+    const char *out;    /* .jsonl of evaluation dialogues */
+    const char *format; /* "he2023", "nbcrs", "redial", "inspired", "unicrs", "messages" */
+    const char *domain; /* "movie" (default): the word in the prompt */
+    const char *prompt; /* file with the prompt, {conversation} and {domain} inside, or NULL */
+    int64_t limit;      /* 0: all; n: n rows drawn by the seed, in file order */
 } sc_import_dialogues_options;
 
 typedef struct sc_import_result {

@@ -15,7 +15,12 @@
 extern "C" {
 #endif
 
-typedef enum sc_log_level { SC_LOG_DEBUG = 0, SC_LOG_INFO = 1, SC_LOG_WARN = 2, SC_LOG_ERROR = 3 } sc_log_level;
+typedef enum sc_log_level {
+    SC_LOG_DEBUG = 0,
+    SC_LOG_INFO = 1,
+    SC_LOG_WARN = 2,
+    SC_LOG_ERROR = 3
+} sc_log_level;
 
 /* One message, one line, without a newline. May be called from any thread, one at a time. */
 typedef void (*sc_log_fn)(void *user, sc_log_level level, const char *message);
@@ -25,14 +30,14 @@ SC_API void sc_log_set(sc_log_fn fn, void *user, sc_log_level lowest);
 
 /* A snapshot of one long piece of work. */
 typedef struct sc_progress {
-    const char *label;     /* "embed", "train lora" */
-    const char *unit;      /* "reviews", "tokens", "bytes" */
-    int64_t done, total;   /* total 0: not known */
-    double seconds;        /* since the start */
-    double rate;           /* units per second, smoothed */
-    double remaining;      /* seconds, -1: not known */
-    const char *note;      /* "loss 1.234", or "" */
-    bool finished;         /* the last call for this piece of work */
+    const char *label;   /* "embed", "train lora" */
+    const char *unit;    /* "reviews", "tokens", "bytes" */
+    int64_t done, total; /* total 0: not known */
+    double seconds;      /* since the start */
+    double rate;         /* units per second, smoothed */
+    double remaining;    /* seconds, -1: not known */
+    const char *note;    /* "loss 1.234", or "" */
+    bool finished;       /* the last call for this piece of work */
 } sc_progress;
 
 /* Called at most ten times a second, and once with finished = true. */

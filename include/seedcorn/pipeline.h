@@ -13,9 +13,9 @@ extern "C" {
 typedef struct sc_run_options {
     size_t struct_size;
     sc_common common;
-    const char *config;   /* YAML: top-level keys are verbs, inner keys their flags */
-    const char *run_dir;  /* made when absent; holds all results and manifest.json */
-    bool dry_run;         /* say what would run and what is done, and stop */
+    const char *config;  /* YAML: top-level keys are verbs, inner keys their flags */
+    const char *run_dir; /* made when absent; holds all results and manifest.json */
+    bool dry_run;        /* say what would run and what is done, and stop */
 } sc_run_options;
 
 typedef struct sc_report_options {

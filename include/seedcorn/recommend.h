@@ -13,20 +13,20 @@ extern "C" {
 typedef struct sc_recommend_options {
     size_t struct_size;
     sc_common common;
-    const char *model;        /* model folder */
-    const char *adapter;      /* PEFT folder, or NULL */
-    const char *dialogues;    /* evaluation dialogues (no assistant message at the end) */
-    const char *out;          /* replies.jsonl */
-    const char *items;        /* items.jsonl or an entity list: the catalogue; needed by constrained */
-    bool constrained;         /* beam search over a trie of the catalogue's titles: every list is 20
+    const char *model;     /* model folder */
+    const char *adapter;   /* PEFT folder, or NULL */
+    const char *dialogues; /* evaluation dialogues (no assistant message at the end) */
+    const char *out;       /* replies.jsonl */
+    const char *items;     /* items.jsonl or an entity list: the catalogue; needed by constrained */
+    bool constrained;      /* beam search over a trie of the catalogue's titles: every list is 20
                                  distinct, existing, unseen titles */
-    int64_t beams;            /* 25 */
-    int64_t max_tokens;       /* 512 new tokens at most (free) */
-    double temperature;       /* 0: greedy */
-    double top_p;             /* 1 */
-    int64_t batch;            /* rows decoded at once; 0: auto */
-    const char *request;      /* one typed sentence instead of `dialogues`, or NULL */
-    const char *domain;       /* "movie": the word in the prompt around `request` */
+    int64_t beams;         /* 25 */
+    int64_t max_tokens;    /* 512 new tokens at most (free) */
+    double temperature;    /* 0: greedy */
+    double top_p;          /* 1 */
+    int64_t batch;         /* rows decoded at once; 0: auto */
+    const char *request;   /* one typed sentence instead of `dialogues`, or NULL */
+    const char *domain;    /* "movie": the word in the prompt around `request` */
 } sc_recommend_options;
 
 typedef struct sc_recommend_result {

@@ -40,7 +40,7 @@ typedef struct sc_train_options {
 
 typedef struct sc_train_result {
     int64_t n_steps, n_examples, n_cut, n_tokens, n_supervised;
-    int64_t first_step;       /* the step this call began with: >0 after a resume */
+    int64_t first_step;           /* the step this call began with: >0 after a resume */
     double first_loss, last_loss; /* nats per supervised token, mean of a step */
     double seconds;
 } sc_train_result;

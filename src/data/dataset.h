@@ -9,31 +9,31 @@ extern "C" {
 #endif
 
 typedef struct item {
-    char *id;                 /* parent_asin */
-    char *title;              /* NULL where the source has none */
-    char *description;        /* joined by blanks, or "" */
-    char **categories;        /* genres or categories */
+    char *id;          /* parent_asin */
+    char *title;       /* NULL where the source has none */
+    char *description; /* joined by blanks, or "" */
+    char **categories; /* genres or categories */
     size_t n_categories;
-    char **people;            /* director and cast: details.director, details.cast ... */
+    char **people; /* director and cast: details.director, details.cast ... */
     size_t n_people;
-    int32_t year;             /* 0: unknown */
+    int32_t year; /* 0: unknown */
     int64_t rating_number;
 } item;
 
 typedef struct review {
-    char *id;                 /* "review_id": stable, user_id-parent_asin-timestamp, made at import */
+    char *id; /* "review_id": stable, user_id-parent_asin-timestamp, made at import */
     char *user_id;
-    int32_t user;             /* index into users; -1 unknown */
-    int32_t item;             /* index into items; -1 if its item is not listed */
+    int32_t user; /* index into users; -1 unknown */
+    int32_t item; /* index into items; -1 if its item is not listed */
     char *parent_asin;
-    char *title, *text;       /* never NULL */
+    char *title, *text; /* never NULL */
     double rating;
-    int64_t timestamp;        /* milliseconds */
+    int64_t timestamp; /* milliseconds */
 } review;
 
 typedef struct interaction {
-    int32_t user, item;       /* indices into users.txt and items.jsonl */
-    float rating;             /* in the source's scale */
+    int32_t user, item; /* indices into users.txt and items.jsonl */
+    float rating;       /* in the source's scale */
 } interaction;
 
 typedef struct dataset {
@@ -43,11 +43,11 @@ typedef struct dataset {
     size_t n_items;
     char **users;
     size_t n_users;
-    interaction *interactions;     /* sorted by user, then item */
+    interaction *interactions; /* sorted by user, then item */
     size_t n_interactions;
     char *path;
     char reviews_sha256[65], items_sha256[65]; /* "" where the file was not loaded */
-    struct id_table *item_ids;     /* parent_asin -> index into items */
+    struct id_table *item_ids;                 /* parent_asin -> index into items */
 } dataset;
 
 enum { DATASET_REVIEWS = 1, DATASET_ITEMS = 2, DATASET_INTERACTIONS = 4, DATASET_ALL = 7 };

@@ -7,9 +7,9 @@
 
 typedef struct device {
     const struct ops *ops;
-    int threads;              /* of the CPU table */
-    enum dtype dtype;         /* what `auto` resolved to */
-    char name[128];           /* "cpu (AMD EPYC, 2 threads, AVX2)": for manifests and doctor */
+    int threads;      /* of the CPU table */
+    enum dtype dtype; /* what `auto` resolved to */
+    char name[128];   /* "cpu (AMD EPYC, 2 threads, AVX2)": for manifests and doctor */
 } device;
 
 /* `common->device`: auto, cpu, cuda[:N]; `common->dtype`: auto, fp32, bf16. SC_DEVICE with a sentence
@@ -26,14 +26,20 @@ const ops *cpu_ops(void);
 
 static inline float bf16_to_f32(uint16_t h)
 {
-    union { uint32_t u; float f; } v = {.u = (uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
     return v.f;
 }
 
 /* Round to nearest even; a NaN stays a NaN. */
 static inline uint16_t f32_to_bf16(float f)
 {
-    union { float f; uint32_t u; } v = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
     if ((v.u & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)((v.u >> 16) | 0x40u);
     return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);

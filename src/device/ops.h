@@ -19,9 +19,12 @@
 #include "base/status.h"
 
 typedef enum dtype { DTYPE_F32 = 0, DTYPE_BF16 = 1 } dtype;
-static inline size_t dtype_size(dtype t) { return t == DTYPE_BF16 ? 2 : 4; }
+static inline size_t dtype_size(dtype t)
+{
+    return t == DTYPE_BF16 ? 2 : 4;
+}
 
-typedef struct stream stream;   /* order of execution; NULL is the device's default stream */
+typedef struct stream stream; /* order of execution; NULL is the device's default stream */
 typedef struct ops ops;
 
 typedef enum pooling { POOL_MEAN = 0, POOL_LAST = 1 } pooling;
@@ -30,45 +33,45 @@ typedef enum activation { ACT_SILU = 0, ACT_GELU_TANH = 1 } activation;
 /* Packed variable-length attention. Row t of q, k, v is token t; sequence s owns the rows
  * cu_seqlens[s] .. cu_seqlens[s+1]-1 and sees none of the others; causal inside. */
 typedef struct attention_shape {
-    const int32_t *cu_seqlens;  /* [n_seqs + 1], host and device readable, starts at 0 */
+    const int32_t *cu_seqlens; /* [n_seqs + 1], host and device readable, starts at 0 */
     int64_t n_seqs, n_tokens;
     int64_t max_seqlen;
-    int32_t n_heads, n_kv_heads, head_dim;  /* n_heads is a multiple of n_kv_heads */
-    int64_t q_stride, kv_stride;            /* elements between tokens (rows of q/out/dout and of k/v) */
-    float scale;                            /* head_dim^-0.5 in the Llama family */
+    int32_t n_heads, n_kv_heads, head_dim; /* n_heads is a multiple of n_kv_heads */
+    int64_t q_stride, kv_stride;           /* elements between tokens (rows of q/out/dout and of k/v) */
+    float scale;                           /* head_dim^-0.5 in the Llama family */
 } attention_shape;
 
 /* Attention of new tokens over a cache addressed token by token: query i sees the cache rows
  * kv_rows[kv_offsets[i] .. kv_offsets[i+1]-1], in any order. So several beams share the rows of
  * their common prompt, and a beam is moved by rewriting indices, not by copying keys. */
 typedef struct attention_cached_shape {
-    const int32_t *kv_rows;     /* [kv_offsets[n_queries]] */
-    const int64_t *kv_offsets;  /* [n_queries + 1] */
+    const int32_t *kv_rows;    /* [kv_offsets[n_queries]] */
+    const int64_t *kv_offsets; /* [n_queries + 1] */
     int64_t n_queries;
     int32_t n_heads, n_kv_heads, head_dim;
-    int64_t q_stride, cache_stride;         /* elements between queries; between cache rows */
+    int64_t q_stride, cache_stride; /* elements between queries; between cache rows */
     float scale;
 } attention_cached_shape;
 
 typedef struct adamw_options {
     float lr, beta1, beta2, eps, weight_decay;
-    int64_t step;               /* 1 for the first update: bias correction 1 - beta^step */
-    float grad_scale;           /* multiplies the gradient: clipping and token weighting */
+    int64_t step;     /* 1 for the first update: bias correction 1 - beta^step */
+    float grad_scale; /* multiplies the gradient: clipping and token weighting */
 } adamw_options;
 
 typedef struct sample_options {
-    float temperature;          /* 0: greedy, ties to the lowest id */
-    float top_p;                /* 1: all */
-    uint64_t seed;              /* the number drawn for row i is keyed by (seed, keys[i], step) */
+    float temperature; /* 0: greedy, ties to the lowest id */
+    float top_p;       /* 1: all */
+    uint64_t seed;     /* the number drawn for row i is keyed by (seed, keys[i], step) */
     uint32_t step;
 } sample_options;
 
 struct ops {
-    const char *name;           /* "cpu", "emu", "cuda" */
+    const char *name; /* "cpu", "emu", "cuda" */
 
     /* --- memory, streams ------------------------------------------------------------------ */
-    sc_status (*alloc)(void **out, size_t bytes);            /* 64-byte aligned, not cleared */
-    void (*release)(void *pointer);                          /* NULL is fine */
+    sc_status (*alloc)(void **out, size_t bytes); /* 64-byte aligned, not cleared */
+    void (*release)(void *pointer);               /* NULL is fine */
     sc_status (*upload)(stream *s, void *device, const void *host, size_t bytes);
     sc_status (*download)(stream *s, void *host, const void *device, size_t bytes);
     sc_status (*fill_zero)(stream *s, void *device, size_t bytes);
@@ -93,7 +96,8 @@ struct ops {
                                    const int32_t *ids, int64_t n, int64_t dim);
     /* dtable [vocab][dim] += dout rows, summed in order of i for each id */
     sc_status (*embedding_backward)(stream *s, float *dtable, const void *dout, dtype dout_type,
-                                    const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, void *workspace);
+                                    const int32_t *ids, int64_t n, int64_t vocab, int64_t dim,
+                                    void *workspace);
     size_t (*embedding_backward_workspace)(int64_t n, int64_t vocab, int64_t dim);
 
     /* --- gemm ------------------------------------------------------------------------------- */
@@ -124,9 +128,9 @@ struct ops {
     sc_status (*attention_forward)(stream *s, void *out, float *lse, const void *q, const void *k,
                                    const void *v, dtype type, const attention_shape *shape, void *workspace);
     size_t (*attention_forward_workspace)(const attention_shape *shape);
-    sc_status (*attention_backward)(stream *s, void *dq, void *dk, void *dv, const void *dout, const void *out,
-                                    const float *lse, const void *q, const void *k, const void *v, dtype type,
-                                    const attention_shape *shape, void *workspace);
+    sc_status (*attention_backward)(stream *s, void *dq, void *dk, void *dv, const void *dout,
+                                    const void *out, const float *lse, const void *q, const void *k,
+                                    const void *v, dtype type, const attention_shape *shape, void *workspace);
     size_t (*attention_backward_workspace)(const attention_shape *shape);
     sc_status (*attention_cached)(stream *s, void *out, const void *q, const void *k_cache,
                                   const void *v_cache, dtype type, const attention_cached_shape *shape,
@@ -158,21 +162,21 @@ struct ops {
      * drop(x) A^T for the backward pass. Dropout keeps element (row, col) by the number keyed by
      * (seed, row_keys[row], step): row_keys and p = 0 mean none. `work` [n][in] floats if p > 0. */
     sc_status (*lora_forward)(stream *s, void *y, dtype y_type, float *xa, const void *x, dtype x_type,
-                              const float *a, const float *b, int64_t n, int64_t in, int64_t out, int64_t rank,
-                              float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
-                              uint32_t step, void *workspace);
+                              const float *a, const float *b, int64_t n, int64_t in, int64_t out,
+                              int64_t rank, float scaling, float dropout, uint64_t seed,
+                              const uint64_t *row_keys, uint32_t step, void *workspace);
     size_t (*lora_workspace)(int64_t n, int64_t in, int64_t out, int64_t rank, float dropout);
     /* da, db += ; dx += (dx NULL: not wanted) */
     sc_status (*lora_backward)(stream *s, void *dx, dtype dx_type, float *da, float *db, const void *dy,
                                dtype dy_type, const float *xa, const void *x, dtype x_type, const float *a,
-                               const float *b, int64_t n, int64_t in, int64_t out, int64_t rank, float scaling,
-                               float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
-                               void *workspace);
+                               const float *b, int64_t n, int64_t in, int64_t out, int64_t rank,
+                               float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
+                               uint32_t step, void *workspace);
 
     /* --- sample ------------------------------------------------------------------------------ */
     /* ids[i] drawn from logits row i; logprobs[i] (or NULL) its log-probability at temperature 1 */
-    sc_status (*sample_rows)(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type, int64_t n,
-                             int64_t vocab, const sample_options *options, const uint64_t *keys);
+    sc_status (*sample_rows)(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
+                             int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys);
     /* out[j] = log softmax(logits row rows[j])[ids[j]]: what a trie's children cost */
     sc_status (*gather_logprobs)(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                                  int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
@@ -180,12 +184,12 @@ struct ops {
     /* --- cluster, divergence, design: selection (float rows, double decisions) --------------- */
     /* labels[i] = nearest centre (lowest index on ties), dist2[i] its squared distance (or NULL).
      * Mean-centre both sides beforehand: distances are |x|^2 - 2 x.c + |c|^2. */
-    sc_status (*cluster_assign)(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
-                                int64_t n, int64_t k, int64_t dim, void *workspace);
+    sc_status (*cluster_assign)(stream *s, int32_t *labels, float *dist2, const float *x,
+                                const float *centres, int64_t n, int64_t k, int64_t dim, void *workspace);
     size_t (*cluster_assign_workspace)(int64_t n, int64_t k, int64_t dim);
     /* sums [k][dim] (double) and counts [k] of the rows of each label, rows in ascending order */
-    sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
-                                int64_t n, int64_t k, int64_t dim);
+    sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x,
+                                const int32_t *labels, int64_t n, int64_t k, int64_t dim);
     /* p [n][k] = softmax over centres of -|x - c| / temperature; entropy[i] in nats */
     sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                  int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);

@@ -11,15 +11,15 @@
 #include "text/tokenizer.h"
 
 typedef struct model_config {
-    char architecture[64];        /* "LlamaForCausalLM" */
+    char architecture[64]; /* "LlamaForCausalLM" */
     int32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, max_positions;
     float norm_eps;
     double rope_theta;
-    bool rope_llama3;             /* llama3 frequency scaling: factor, low, high, original length */
+    bool rope_llama3; /* llama3 frequency scaling: factor, low, high, original length */
     double rope_factor, rope_low, rope_high, rope_original;
-    bool tied;                    /* lm_head is the embedding */
+    bool tied; /* lm_head is the embedding */
     activation act;
-    int32_t bos_id;               /* -1: none */
+    int32_t bos_id; /* -1: none */
     int32_t eos_ids[8];
     int32_t n_eos;
 } model_config;
@@ -27,28 +27,37 @@ typedef struct model_config {
 sc_status model_config_read(const char *folder, model_config *out);
 
 /* The linear layers of a block, in this order everywhere. */
-typedef enum linear { LINEAR_Q, LINEAR_K, LINEAR_V, LINEAR_O, LINEAR_GATE, LINEAR_UP, LINEAR_DOWN, N_LINEARS } linear;
-const char *linear_name(linear l);                                  /* "q_proj" ... */
+typedef enum linear {
+    LINEAR_Q,
+    LINEAR_K,
+    LINEAR_V,
+    LINEAR_O,
+    LINEAR_GATE,
+    LINEAR_UP,
+    LINEAR_DOWN,
+    N_LINEARS
+} linear;
+const char *linear_name(linear l); /* "q_proj" ... */
 void linear_shape(const model_config *c, linear l, int64_t *out, int64_t *in);
 
 /* One weight: value on the device, and in training its gradient (float, same shape). */
 typedef struct parameter {
-    char name[96];                /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
-    void *value;                  /* model->dtype; norms too */
-    float *grad;                  /* NULL unless trained */
-    int64_t rows, cols;           /* cols = 1 for vectors */
+    char name[96];      /* Hugging Face name, "model.layers.0.self_attn.q_proj.weight" */
+    void *value;        /* model->dtype; norms too */
+    float *grad;        /* NULL unless trained */
+    int64_t rows, cols; /* cols = 1 for vectors */
 } parameter;
 
-typedef struct lora_layer {       /* A [rank][in], B [out][rank], float; NULL where not adapted */
+typedef struct lora_layer { /* A [rank][in], B [out][rank], float; NULL where not adapted */
     float *a, *b, *da, *db;
 } lora_layer;
 
 typedef struct lora {
     int32_t rank;
-    float alpha, scaling, dropout;    /* scaling = alpha / rank */
+    float alpha, scaling, dropout; /* scaling = alpha / rank */
     bool targets[N_LINEARS];
-    lora_layer (*layers)[N_LINEARS];  /* [n_layers] */
-    float *values, *grads;            /* one block each: n_values floats, tensors in (layer, linear, A then B) order */
+    lora_layer (*layers)[N_LINEARS]; /* [n_layers] */
+    float *values, *grads; /* one block each: n_values floats, tensors in (layer, linear, A then B) order */
     int64_t n_values;
 } lora;
 
@@ -57,16 +66,17 @@ typedef struct model {
     struct device *device;
     enum dtype dtype;
     char *folder;
-    char sha256[65];              /* of the weight files' bytes: the model's identity in manifests */
-    parameter *parameters;        /* embedding, per layer: input norm, q,k,v,o, post norm, gate,up,down; final norm; head */
-    int64_t n_parameters;         /* a tied head is not repeated */
+    char sha256[65]; /* of the weight files' bytes: the model's identity in manifests */
+    parameter *
+        parameters; /* embedding, per layer: input norm, q,k,v,o, post norm, gate,up,down; final norm; head */
+    int64_t n_parameters; /* a tied head is not repeated */
     parameter *embedding, *final_norm, *head;
     struct model_layer {
         parameter *input_norm, *post_norm, *linears[N_LINEARS];
-    } *layers;
-    struct lora *lora;                 /* the adapter in use, or NULL */
-    float *inv_freq;              /* [head_dim/2] */
-    void *storage;                /* mapping and converted copies */
+    } * layers;
+    struct lora *lora; /* the adapter in use, or NULL */
+    float *inv_freq;   /* [head_dim/2] */
+    void *storage;     /* mapping and converted copies */
 } model;
 
 sc_status model_open(const char *folder, device *d, model **out);
@@ -80,11 +90,11 @@ dtype model_file_dtype(const model *m);
 typedef struct lora_options {
     int32_t rank;
     double alpha, dropout;
-    const char *targets;          /* "all-linear" or "q_proj,v_proj,..." */
-    uint64_t seed;                /* A ~ U(-1/sqrt(in), 1/sqrt(in)), B = 0, as PEFT */
+    const char *targets; /* "all-linear" or "q_proj,v_proj,..." */
+    uint64_t seed;       /* A ~ U(-1/sqrt(in), 1/sqrt(in)), B = 0, as PEFT */
 } lora_options;
 sc_status model_lora_create(model *m, const lora_options *options);
-sc_status model_lora_load(model *m, const char *adapter_folder);    /* PEFT files in */
+sc_status model_lora_load(model *m, const char *adapter_folder);       /* PEFT files in */
 sc_status model_lora_save(const model *m, const char *adapter_folder); /* PEFT files out, atomic per file */
 /* Adds scaling B A to the weights in float32; the adapter is then gone. */
 sc_status model_lora_merge(model *m);
@@ -93,12 +103,12 @@ sc_status model_save(const model *m, const char *folder, dtype file_type);
 
 /* A packed batch of token ids (host memory). */
 typedef struct packed_batch {
-    const int32_t *ids;           /* [n_tokens] */
-    const int32_t *positions;     /* [n_tokens] restart at 0 in each sequence; NULL: derived */
-    const int32_t *cu_seqlens;    /* [n_seqs + 1] */
+    const int32_t *ids;        /* [n_tokens] */
+    const int32_t *positions;  /* [n_tokens] restart at 0 in each sequence; NULL: derived */
+    const int32_t *cu_seqlens; /* [n_seqs + 1] */
     int64_t n_seqs, n_tokens;
-    const uint64_t *row_keys;     /* [n_tokens] for dropout, or NULL */
-    uint32_t step;                /* for dropout */
+    const uint64_t *row_keys; /* [n_tokens] for dropout, or NULL */
+    uint32_t step;            /* for dropout */
     uint64_t seed;
 } packed_batch;
 
@@ -122,6 +132,7 @@ sc_status model_grads_zero(model *m);
 typedef struct model_memory {
     int64_t weights, gradients, optimizer, activations;
 } model_memory;
-void model_memory_plan(const model_config *c, dtype type, bool full, int32_t rank, int64_t n_tokens, model_memory *out);
+void model_memory_plan(const model_config *c, dtype type, bool full, int32_t rank, int64_t n_tokens,
+                       model_memory *out);
 
 #endif

@@ -1,5 +1,6 @@
 /* Made by tests/fixtures/tokenizer/make_unicode_classes.py from tokenizers 0.23.3: do not edit.
  * Runs of code points of one class: first code point << 3 | class. */
+/* clang-format off */
 static const uint32_t unicode_class_runs[] = {
     0x0, 0x4c, 0x70, 0x104, 0x108, 0x182, 0x1d0, 0x209, 0x2d8, 0x309,
     0x3d8, 0x42c, 0x430, 0x504, 0x508, 0x551, 0x558, 0x592, 0x5a0, 0x5a9,
