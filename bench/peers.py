@@ -33,7 +33,7 @@ CASES = [
     ("generate, batch 8", ["generate"], 8, 64),
     ("generate, batch 32", ["generate"], 32, 64),
 ]
-QUICK = {"embed": (2, 32), "train": (1, 32), "generate": (2, 8)}
+QUICK = {"embed": (2, 32), "train": (1, 32), "generate": (1, 8)}
 
 
 # --- theirs: one measurement in one process -----------------------------------------------------------------------
