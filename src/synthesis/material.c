@@ -122,6 +122,17 @@ static void choose_metadata(const synthesis_context *c, material *m)
             m->people[m->n_people++] = from->people[i];
 }
 
+/* Does a catalogue item have one of the genres that can be said of the subject? */
+static bool shares_genre(const synthesis_context *c, const material *m, int32_t index)
+{
+    const item *other = &c->catalogue->items[index];
+    for (size_t i = 0; i < m->n_genres; i++)
+        for (size_t k = 0; k < other->n_categories; k++)
+            if (strcasecmp(m->genres[i], other->categories[k]) == 0)
+                return true;
+    return m->n_genres == 0;
+}
+
 sc_status material_collect(const synthesis_context *c, int64_t row, material *out)
 {
     sc_status status = SC_OK;
@@ -148,6 +159,8 @@ sc_status material_collect(const synthesis_context *c, int64_t row, material *ou
         neighbours_rank(c->near, &(neighbour_query){.subject = out->subject}, 2 * MATERIAL_LIKED, near, &n));
     for (size_t i = 0; i < n && out->n_liked < MATERIAL_LIKED; i++) {
         const char *title = neighbours_title(c->near, near[i].item);
+        if (near[i].source == NEIGHBOUR_CONTENT && !shares_genre(c, out, near[i].item))
+            continue;
         if (near[i].source == NEIGHBOUR_SEED || strlen(title) > 60 ||
             (out->title.len > 0 && (phrases_name_title(title, strbuf_text(&out->title)) ||
                                     phrases_name_title(strbuf_text(&out->title), title))))

@@ -137,7 +137,7 @@ static sc_status query_prompt(teacher *t, work *w, strbuf *out)
     const synthesis_context *c = &t->run->context;
     int64_t j = (int64_t)(w->index % (size_t)c->per_seed);
     strbuf item_text = {0}, reviews = {0}, examples = {0};
-    char number[16];
+    char number[24];
     beginnings none = {0};
     int64_t block = j / MATERIAL_TEMPLATES * MATERIAL_TEMPLATES;
     for (int64_t k = 0; k < MATERIAL_TEMPLATES; k++) {

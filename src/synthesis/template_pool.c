@@ -151,7 +151,8 @@ const style_template template_pool_stories[] = {
       "[Hi, I am|Hey, I'm|Hello! I'm|I am] looking for {a_domain} like {like1}. "
       "[I like {phrase1}.|I enjoy {mood} {domains}.|Ideally with {phrase1}.]"),
     T("l03", "likes",
-      "[Just finished|Just watched|Finally saw|Rewatched] {like1} [last night|yesterday|this weekend|again] "
+      "[Just finished|Just watched|I finally saw|I rewatched] {like1} [last night|yesterday|this weekend|on "
+      "Friday] "
       "and [now I want more|I need something in the same vein|it left me wanting more]. "
       "[What|Which {domains}] would you [recommend|suggest] [next|now]?"),
     T("l04", "likes",
@@ -178,16 +179,17 @@ const style_template template_pool_stories[] = {
       "System: {sys_hello}\n"
       "User: [I really enjoyed|I liked|I loved|My favorite is] {like1}[.|, it was great.|, have you seen "
       "it?]\n"
-      "System: [That's a great one!|Yes, that one is good.|I haven't seen it, what did you like about it?|"
-      "Good taste! What did you like most?]\n"
-      "User: [The whole mood of it.|Everything, really.|How well it was made.|Hard to say, all of it.] [I'd "
-      "like something {mood} now.|Now I want something {mood}.|] "
+      "System: [That's a great one! What did you like about it?|Yes, that one is good. What stayed with you?|"
+      "I haven't seen it, what did you like about it?|Good taste! What did you like most?]\n"
+      "User: [The whole mood of it.|Everything, really.|How well it was made.|Hard to say, all of it.] "
+      "[I'd like something {mood} now.|Now I want something {mood}.|] "
       "[Do you have anything similar?|What else would you recommend?|Can you recommend another one?]"),
     T("c04", "conversation",
       "User: {opening} {canyou} {a_mood} {genre_one}?\n"
-      "System: [Have you seen|How about|What about|You could try] {like1}?\n"
+      "System: [Have you seen|How about|What about|Do you know] {like1}?\n"
       "User: [Yes, I have seen that one, it was great.|I loved that one!|Seen it, really liked it.|"
-      "Yes! One of my favorites.] [Anything else|Something similar|What else] [with {phrase1}?|like it?]"),
+      "Yes! One of my favorites.] [Anything else with {phrase1}?|Something similar?|Anything else like it?|"
+      "What else is there?]"),
     T("c05", "conversation",
       "System: {sys_hello}\n"
       "User: [I'm not sure yet.|Hard to say.|Hm, good question.|I watch a bit of everything.]\n"
@@ -253,8 +255,8 @@ const style_template template_pool_stories[] = {
     /* The target named by the user: the answer then leaves it out. */
     TARGET("t01", "target",
            "[I just saw|I finally watched|I can't stop thinking about|I really loved] {title}. "
-           "[What should I watch next|What comes close to it|What else is like it], "
-           "[if I liked how {mood} it was|if I want more {genres}|with {phrase1}]?"),
+           "[What should I watch next?|What comes close to it?|What else is like it?] "
+           "[I liked how {mood} it was.|I'd love more {genres}.|It should have {phrase1}, too.|{closing}]"),
     TARGET("t02", "target",
            "{canyou} {domains} like {title}? [I enjoyed {phrase1}.|I want something just as {mood}.|"
            "{mood} and {mood2} is what I'm after.]"),

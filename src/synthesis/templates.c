@@ -312,6 +312,9 @@ static sc_status tidy(const char *text, bool casual, strbuf *out)
             strbuf_append(out, p + 1, (size_t)(end - p - 1));
             opens = false;
             p = end;
+            /* "When Harry Met Sally...", "Mamma Mia!": the sentence needs no stop of its own. */
+            if (end[-1] != NAME_BEGIN && strchr(".?!", end[-1]) != NULL && end[1] == '.')
+                p++, opens = !casual;
             continue;
         }
         if (isspace((unsigned char)*p)) {

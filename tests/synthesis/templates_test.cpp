@@ -99,6 +99,11 @@ TEST(Templates, NamesKeepTheirLetters)
     EXPECT_STREQ(turns.at[0], "I saw E.T. the  [odd] {one}. Great");
     EXPECT_TRUE(turns.user_first);
     template_turns_free(&turns);
+    values[SLOT_LIKE1] = "When Harry Met Sally...";
+    r = random_at(0, RANDOM_TEST, 0, 0);
+    ASSERT_EQ(templates_expand(&pool, &pool.at[0], values, &r, &turns), SC_OK);
+    EXPECT_STREQ(turns.at[0], "I saw When Harry Met Sally... Great");
+    template_turns_free(&turns);
     templates_free(&pool);
 }
 
