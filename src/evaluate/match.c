@@ -126,7 +126,7 @@ sc_status title_index_match(const title_index *c, const char *const *titles, siz
         for (size_t h = group; h < end; h++) {
             sc_status one = match_one(c, titles[order[heads[h]]], &out[order[heads[h]]]);
             if (one != SC_OK) {
-#pragma omp critical(title_index_match_failed)
+#pragma omp critical
                 worst = one;
             }
         }

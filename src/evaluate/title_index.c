@@ -178,7 +178,7 @@ static sc_status index_names(title_index *c)
         SC_TRY(sc_alloc(&e->symbols, (size_t)e->length + 1, sizeof *e->symbols));
         for (int32_t s = 0; s < e->length; s++) {
             e->symbols[s] = (uint16_t)symbols[s];
-            e->signature |= (uint64_t)1 << (symbols[s] % 64);
+            e->signature |= (uint64_t)1 << ((uint32_t)symbols[s] % 64);
         }
         c->longest = e->length > c->longest ? e->length : c->longest;
         c->n_items += e->item;

@@ -40,6 +40,8 @@ static inline bool gguf_kind_integer(gguf_kind kind)
 static inline int64_t gguf_signed_at(const uint8_t *p, size_t size)
 {
     uint64_t bits = 0;
+    if (size == 0 || size > sizeof bits)
+        return 0;
     memcpy(&bits, p, size);
     unsigned unused = 64 - 8 * (unsigned)size;
     return (int64_t)(bits << unused) >> unused;

@@ -34,8 +34,8 @@ typedef struct npy_writer npy_writer;
 sc_status npy_writer_open(const char *path, npy_type type, int n_dims, const int64_t *shape,
                           npy_writer **out);
 sc_status npy_writer_rows(npy_writer *w, const void *rows, int64_t n_rows);
-sc_status npy_writer_commit(npy_writer **w); /* closes in every case; *w becomes NULL */
-void npy_writer_discard(npy_writer **w);     /* fine with NULL */
+sc_status npy_writer_commit(npy_writer **pointer); /* closes in every case; *pointer becomes NULL */
+void npy_writer_discard(npy_writer **pointer);     /* fine with NULL */
 /* All at once. */
 sc_status npy_write(const char *path, npy_type type, int n_dims, const int64_t *shape, const void *data);
 

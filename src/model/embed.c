@@ -406,7 +406,8 @@ static sc_status embed_group(job *j, int64_t first, int64_t n)
         order[at] = (int32_t)i;
         total += (int64_t)j->ids[i].n;
     }
-    const int64_t n_batches = (total + BATCH_TOKENS - 1) / BATCH_TOKENS;
+    /* A group of empty texts has no tokens, and still one batch. */
+    const int64_t n_batches = total > 0 ? (total + BATCH_TOKENS - 1) / BATCH_TOKENS : 1;
     const int64_t target = (total + n_batches - 1) / n_batches;
     for (int64_t from = 0, to = 0; from < n; from = to) {
         SC_TRY(check_cancelled());

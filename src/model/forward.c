@@ -259,6 +259,7 @@ static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
         SC_TRY(
             o->attention_forward(NULL, b->attention, b->lse, b->q, b->k, b->v, m->dtype, p->packed, scratch));
     else
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a pass is packed or has a cache */
         SC_TRY(o->attention_cached(NULL, b->attention, b->q, p->cache->k[layer], p->cache->v[layer], m->dtype,
                                    p->cached, scratch));
 cleanup:

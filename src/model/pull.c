@@ -137,8 +137,9 @@ static sc_status record_files(const char *folder, const char *inner, json_t *fil
     sc_status status = SC_OK;
     char *path = NULL, *below = NULL, *whole = NULL;
     struct dirent **entries = NULL;
+    int n = 0;
     SC_TRY(pull_path(folder, inner, &path));
-    int n = scandir(path, &entries, NULL, alphasort);
+    n = scandir(path, &entries, NULL, alphasort);
     if (n < 0) {
         status = sc_fail_errno(SC_IO, "%s: cannot list the folder", path);
         goto cleanup;

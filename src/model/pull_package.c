@@ -15,8 +15,6 @@
 #include "formats/zip.h"
 #include "model/pull.h"
 
-extern char **environ;
-
 const pull_package *pull_package_find(const char *name)
 {
     static const pull_package packages[] = {

@@ -73,18 +73,28 @@ static double at_y(const axis *a, double v)
     return HEIGHT - BOTTOM - (v - a->low) / (a->high - a->low) * (HEIGHT - TOP - BOTTOM);
 }
 
+/* How many steps after the first tick still lie on the axis. */
+static int ticks(const axis *a, double step)
+{
+    return (int)floor(a->high / step - ceil(a->low / step) + 1e-9);
+}
+
 static void draw_axes(strbuf *out, const axis *x, const axis *y, const char *x_label, const char *y_label)
 {
     double step = tick_step(y->high - y->low);
-    for (double v = ceil(y->low / step) * step; v <= y->high + 1e-9 * step; v += step)
+    for (int i = 0; i <= ticks(y, step); i++) {
+        double v = (ceil(y->low / step) + i) * step;
         strbuf_printf(out,
                       "<path class=\"g\" d=\"M%d %.1fH%d\"/><text class=\"n\" text-anchor=\"end\" x=\"%d\" "
                       "y=\"%.1f\">%g</text>",
                       LEFT, at_y(y, v), WIDTH - RIGHT, LEFT - 6, at_y(y, v) + 4, fabs(v) < 1e-12 ? 0 : v);
+    }
     step = tick_step(x->high - x->low);
-    for (double v = ceil(x->low / step) * step; v <= x->high + 1e-9 * step; v += step)
+    for (int i = 0; i <= ticks(x, step); i++) {
+        double v = (ceil(x->low / step) + i) * step;
         strbuf_printf(out, "<text class=\"n\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%g</text>",
                       at_x(x, v), HEIGHT - BOTTOM + 16, v);
+    }
     strbuf_printf(out, "<text class=\"n\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">", (LEFT + WIDTH) / 2,
                   HEIGHT - 8);
     html_text(out, x_label);

@@ -100,7 +100,8 @@ static sc_status list_files(const char *folder, char ***names, size_t *n)
         SC_TRY(sc_strdup(&(*names)[*n], e->d_name));
         (*n)++;
     }
-    qsort(*names, *n, sizeof(**names), compare_names);
+    if (*n > 0)
+        qsort(*names, *n, sizeof(**names), compare_names);
 cleanup:
     closedir(dir);
     return status;

@@ -237,7 +237,7 @@ static sc_status write_summary(const char *path, const sc_select_options *o, con
     /* At most 101 points of the objective, for a plot. */
     const int64_t n = result->n_selected, step = (n + 99) / 100;
     for (int64_t t = 0; t < n && (s->gives & PICK_SCORE); t = t + step < n || t == n - 1 ? t + step : n - 1)
-        json_array_append_new(curve, json_pack("[I,f]", (json_int_t)(t + 1), picks[t].objective));
+        json_array_append_new(curve, json_pack("[I,f]", (json_int_t)t + 1, picks[t].objective));
     json_object_set_new(root, "objective_curve", curve);
     json_object_set_new(root, "device", json_text(dev->name));
     json_object_set_new(root, "seconds", json_real(result->seconds));

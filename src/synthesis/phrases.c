@@ -253,8 +253,8 @@ static sc_status collect_praise(const token_list *t, const token_list *title, bo
                    strcmp(t->at[at - 1].lower, "very") != 0 && strcmp(t->at[at - 1].lower, "quite") != 0) {
             adverb = t->at[at - 1].lower;
         }
-        if (in_title(title, opinion->word) || (modifier != NULL && in_title(title, modifier)) ||
-            spoilt(t, at, 6))
+        if (opinion == NULL || in_title(title, opinion->word) ||
+            (modifier != NULL && in_title(title, modifier)) || spoilt(t, at, 6))
             continue;
         sc_status status = add_praise(out, adverb, opinion->word, modifier, aspect);
         if (status != SC_OK)

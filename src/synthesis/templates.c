@@ -226,6 +226,8 @@ static bool sayable(const template_pool *pool, const char *p, const char *end, c
     for (; p < end; p++) {
         if (*p == '{') {
             const char *close = memchr(p, '}', (size_t)(end - p));
+            if (close == NULL) /* the pool was checked when it was read */
+                return false;
             size_t n = (size_t)(close - p - 1);
             int slot = find_slot(p + 1, n);
             if (slot >= 0 && values[slot] == NULL)
@@ -265,6 +267,8 @@ static void say(const template_pool *pool, const char *p, const char *end, const
     for (; p < end; p++) {
         if (*p == '{') {
             const char *close = memchr(p, '}', (size_t)(end - p));
+            if (close == NULL)
+                return;
             size_t n = (size_t)(close - p - 1);
             int slot = find_slot(p + 1, n);
             const char *fragment = slot < 0 ? find_fragment(pool->fragments, p + 1, n) : NULL;
