@@ -239,6 +239,8 @@ static bool sayable(const template_pool *pool, const char *p, const char *end, c
             p = close;
         } else if (*p == '[') {
             const char *close = closing_bracket(p, end);
+            if (close == NULL)
+                return false;
             bool any = false;
             for (const char *a = p + 1; a <= close && !any;) {
                 const char *b = alternative_end(a, close);
@@ -282,6 +284,8 @@ static void say(const template_pool *pool, const char *p, const char *end, const
             p = close;
         } else if (*p == '[') {
             const char *close = closing_bracket(p, end);
+            if (close == NULL)
+                return;
             uint64_t n = 0;
             for (const char *a = p + 1; a <= close;) {
                 const char *b = alternative_end(a, close);
