@@ -97,9 +97,13 @@ static void on_progress(void *user, const sc_progress *p)
     format_time(p->finished ? p->seconds : p->remaining, left, sizeof(left));
     snprintf(tail, sizeof(tail), "%s%s %s, %s/s, %s %s%s%s", done, total, p->unit, rate,
              p->finished ? "took" : "left", left, p->note[0] ? ", " : "", p->note);
+    /* Work that is over within two seconds leaves no line. */
+    bool brief = p->finished && p->seconds < 2;
     if (terminal.is_terminal) {
         draw_bar(p, tail);
-        if (p->finished) {
+        if (brief) {
+            clear_bar();
+        } else if (p->finished) {
             fputc('\n', stderr);
             terminal.bar_open = false;
         }
@@ -110,12 +114,12 @@ static void on_progress(void *user, const sc_progress *p)
         snprintf(terminal.label, sizeof(terminal.label), "%s", p->label);
         terminal.last_line = p->seconds;
     }
-    if (p->finished || p->seconds - terminal.last_line >= 10) {
+    if ((p->finished && !brief) || p->seconds - terminal.last_line >= 10) {
         fprintf(stderr, "%s: %s\n", p->label, tail);
         terminal.last_line = p->seconds;
-        if (p->finished)
-            terminal.label[0] = '\0';
     }
+    if (p->finished)
+        terminal.label[0] = '\0';
 }
 
 void terminal_open(const command *c)

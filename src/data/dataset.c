@@ -475,10 +475,29 @@ sc_status dataset_item_text(const dataset *d, size_t index, strbuf *out)
     return strbuf_status(out);
 }
 
+/* Films are listed as "Seven (a.k.a. Se7en) (1995)": before a year, parentheses at the end hold another
+ * name. Without a year they may tell two products apart ("(2 pack)") and stay. */
+static size_t other_names(const char *title, size_t n)
+{
+    for (;;) {
+        size_t end = n;
+        while (end > 0 && title[end - 1] == ' ')
+            end--;
+        if (end == 0 || title[end - 1] != ')')
+            return n;
+        size_t open = end - 1;
+        while (open > 0 && title[open] != '(')
+            open--;
+        if (open == 0 || strspn(title, " ") == open)
+            return n; /* nothing but the parentheses would be left to drop */
+        n = open;
+    }
+}
+
 sc_status dataset_plain_title(const char *title, strbuf *out)
 {
-    size_t n = strlen(title), start = out->len;
-    text_fold_spaces(out, title, year_suffix(title, n));
+    size_t n = strlen(title), start = out->len, end = year_suffix(title, n);
+    text_fold_spaces(out, title, end < n && title[end] == '(' ? other_names(title, end) : end);
     if (strbuf_status(out) == SC_OK && out->len == start) /* the title is a year in parentheses */
         text_fold_spaces(out, title, n);
     return strbuf_status(out);

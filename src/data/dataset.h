@@ -61,7 +61,8 @@ int32_t dataset_find_item(const dataset *d, const char *parent_asin);
 /* What embed feeds to the model: "title\ntext" of a review; title, genres, description, people of an item. */
 sc_status dataset_review_text(const dataset *d, size_t row, strbuf *out);
 sc_status dataset_item_text(const dataset *d, size_t index, strbuf *out);
-/* How a title is shown and compared: without a trailing "(1999)", spaces folded. Appended. */
+/* How a title is shown and compared: without a trailing "(1999)" and the other names in
+ * parentheses before it, spaces folded. Appended. */
 sc_status dataset_plain_title(const char *title, strbuf *out);
 
 #ifdef __cplusplus

@@ -25,8 +25,11 @@ sc_status source_next(source *s, json_t **out)
         SC_TRY(line_reader_next(s->lines, &line, &length));
         blanks = line ? strspn(line, " \t") : 0;
     } while (line && blanks == length);
-    if (!line)
+    if (!line) {
+        progress_add(s->progress, (int64_t)(line_reader_size(s->lines) - s->told));
+        s->told = line_reader_size(s->lines);
         goto cleanup;
+    }
     strbuf_clear(&s->where);
     strbuf_printf(&s->where, "%s:%lld", line_reader_path(s->lines), (long long)line_reader_line(s->lines));
     SC_TRY(strbuf_status(&s->where));

@@ -153,6 +153,10 @@ TEST(Titles, PlainTitles)
         {"Heat", "Heat"},
         {"(500) Days of Summer (2009)", "(500) Days of Summer"},
         {"Seven (Se7en)", "Seven (Se7en)"},
+        {"Seven (a.k.a. Se7en) (1995)", "Seven"},
+        {"M*A*S*H (a.k.a. MASH) (TV) (1970)", "M*A*S*H"},
+        {"(500) (2009)", "(500)"},
+        {"USB cable (2 pack)", "USB cable (2 pack)"},
         {"M (19x1)", "M (19x1)"},
         {"", ""},
     };
