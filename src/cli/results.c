@@ -23,6 +23,27 @@ static void print_metrics(const json_t *result)
     }
 }
 
+/* The students of a run, one a line. */
+static void print_students(const json_t *rows)
+{
+    static const char *const cut[] = {"1", "5", "10", "20"};
+    size_t i;
+    const json_t *row;
+    printf("%-28s %6s %14s %14s %14s %14s\n", "recall in %, +- std. error", "n", "R@1", "R@5", "R@10",
+           "R@20");
+    json_array_foreach(rows, i, row)
+    {
+        printf("%-28s %6lld", json_string_value(json_object_get(row, "name")),
+               (long long)json_integer_value(json_object_get(row, "n")));
+        for (size_t k = 0; k < 4; k++) {
+            const json_t *at = json_object_get(json_object_get(row, "recall"), cut[k]);
+            printf("  %5.2f +- %4.2f", 100 * json_number_value(json_object_get(at, "value")),
+                   100 * json_number_value(json_object_get(at, "se")));
+        }
+        printf("\n");
+    }
+}
+
 static void print_checks(const json_t *result)
 {
     size_t i;
@@ -63,6 +84,8 @@ void result_print(const command *c, const json_t *result)
     }
     if (json_object_get(result, "checks") != NULL)
         print_checks(result);
+    else if (json_array_size(json_object_get(result, "metrics")) > 0)
+        print_students(json_object_get(result, "metrics"));
     else if (json_object_get(result, "recall") != NULL)
         print_metrics(result);
     else if (json_object_size(result) == 1 &&

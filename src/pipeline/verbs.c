@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "pipeline/doctor.h"
+#include "pipeline/summary.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 /* One line of a table: flag, member of `struct`, type, required, value, choices, help. */
@@ -380,14 +381,30 @@ static const setting run_settings[] = {
     R("dry-run", dry_run, BOOL, false, "", NULL, "say what would run"),
 };
 #undef R
+/* What was measured, stage by stage: what a run is for. A dry run has measured nothing. */
+static json_t *run_metrics(const sc_run_options *o)
+{
+    run_summary summary;
+    json_t *rows = NULL;
+    if (o->dry_run || run_summary_open(o->run_dir, &summary) != SC_OK)
+        return json_array();
+    rows = json_incref(summary.metrics);
+    run_summary_close(&summary);
+    return rows;
+}
+
 static sc_status run_run(const void *o, json_t **result)
 {
+    const sc_run_options *given = o;
     sc_run_result r = {0};
-    sc_status status = sc_run(o, &r);
-    if (status == SC_OK || status == SC_PARTIAL)
+    sc_status status = sc_run(given, &r);
+    if (status == SC_OK)
+        *result = json_pack("{s:I,s:I,s:f,s:s,s:o}", "stages", (json_int_t)r.n_stages, "skipped",
+                            (json_int_t)r.n_skipped, "seconds", r.seconds, "run_dir", given->run_dir,
+                            "metrics", run_metrics(given));
+    else if (status == SC_PARTIAL)
         *result = json_pack("{s:I,s:I,s:f,s:s}", "stages", (json_int_t)r.n_stages, "skipped",
-                            (json_int_t)r.n_skipped, "seconds", r.seconds, "run_dir",
-                            ((const sc_run_options *)o)->run_dir);
+                            (json_int_t)r.n_skipped, "seconds", r.seconds, "run_dir", given->run_dir);
     return status;
 }
 
