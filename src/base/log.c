@@ -79,6 +79,11 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+double seconds_now(void)
+{
+    return 1e-9 * (double)now_ns();
+}
+
 void sc_progress_set(sc_progress_fn fn, void *user)
 {
     pthread_mutex_lock(&callbacks);

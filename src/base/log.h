@@ -22,6 +22,9 @@ void progress_skip(progress *p, int64_t units); /* done by an earlier call: no p
 void progress_note(progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void progress_end(progress *p); /* NULL is fine */
 
+/* The monotonic clock, in seconds from some moment. */
+double seconds_now(void);
+
 /* SC_INTERRUPTED with a sentence if the program asked to stop, else SC_OK. Polled by long loops. */
 sc_status check_cancelled(void);
 

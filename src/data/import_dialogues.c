@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "data/dialogue.h"
 #include "data/samples.h"
@@ -131,8 +130,7 @@ sc_status sc_import_dialogues(const sc_import_dialogues_options *o, sc_import_re
     dialogue_import in = {.options = o};
     const dialogue_format *format = NULL;
     char *items_path = NULL, *note_path = NULL, *folder = NULL;
-    struct timespec start, end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    const double start = seconds_now();
     if (!o || o->struct_size != sizeof *o || !o->input || !o->out || !o->format)
         return sc_fail(SC_USAGE, "import dialogues needs --input, --format and --out");
     if (o->limit < 0)
@@ -166,16 +164,18 @@ sc_status sc_import_dialogues(const sc_import_dialogues_options *o, sc_import_re
         SC_TRY(catalogue_write(&in.items, items_path));
     SC_TRY(write_note(&in, note_path));
     SC_TRY(file_writer_commit(&in.out));
-    clock_gettime(CLOCK_MONOTONIC, &end);
     if (result) {
         *result = (sc_import_result){.n_items = (int64_t)in.items.n_candidates,
                                      .n_dialogues = o->limit > 0 ? (int64_t)in.n_kept : in.n_rows,
                                      .n_read = in.n_read,
                                      .n_dropped = count_total(in.dropped)};
-        result->seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        result->seconds = seconds_now() - start;
     }
     log_info("%s: %lld dialogues with %lld targets, %lld of them new to the conversation", o->out,
              (long long)in.n_rows, (long long)in.n_targets, (long long)in.n_new);
+    if (o->limit > 0 && (int64_t)in.n_kept < in.n_rows)
+        log_info("%s: %zu of these dialogues are kept, drawn with seed %lld", o->out, in.n_kept,
+                 (long long)o->common.seed);
 cleanup:
     close_import(&in);
     free(items_path);

@@ -106,12 +106,12 @@ cleanup:
     return status;
 }
 
-static sc_status take_turns(dialogue_import *in, const json_t *list, const char *where, int64_t number)
+static sc_status take_turns(dialogue_import *in, const json_t *list, const char *where)
 {
     sc_status status = SC_OK;
     turns t = {0};
     char dialog[32];
-    snprintf(dialog, sizeof dialog, "%lld", (long long)number);
+    snprintf(dialog, sizeof dialog, "%lld", (long long)in->n_read);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *now = json_array_get(list, i);
         const char *text = NULL, *role = NULL;
@@ -143,24 +143,5 @@ cleanup:
 
 sc_status import_unicrs(dialogue_import *in)
 {
-    sc_status status = SC_OK;
-    source s = {0};
-    json_t *line = NULL;
-    SC_TRY(source_open(&s, in->options->input, &in->cleaned));
-    for (;;) {
-        json_decref(line);
-        SC_TRY(source_next(&s, &line));
-        if (!line)
-            break;
-        if (!json_is_array(line)) {
-            status = sc_fail(SC_BAD_INPUT, "%s: a list of turns is needed in every line", source_where(&s));
-            goto cleanup;
-        }
-        SC_TRY(take_turns(in, line, source_where(&s), in->n_read));
-        in->n_read++;
-    }
-cleanup:
-    json_decref(line);
-    source_close(&s);
-    return status;
+    return samples_each_line(in, JSON_ARRAY, take_turns);
 }

@@ -185,20 +185,5 @@ cleanup:
 
 sc_status import_messages(dialogue_import *in)
 {
-    sc_status status = SC_OK;
-    source s = {0};
-    json_t *line = NULL;
-    SC_TRY(source_open(&s, in->options->input, &in->cleaned));
-    for (;;) {
-        json_decref(line);
-        SC_TRY(source_next_object(&s, &line));
-        if (!line)
-            break;
-        SC_TRY(take_chat(in, line, source_where(&s)));
-        in->n_read++;
-    }
-cleanup:
-    json_decref(line);
-    source_close(&s);
-    return status;
+    return samples_each_line(in, JSON_OBJECT, take_chat);
 }

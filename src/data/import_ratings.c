@@ -8,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "data/csv.h"
 #include "data/dataset_writer.h"
@@ -447,8 +446,7 @@ sc_status sc_import_ratings(const sc_import_ratings_options *o, sc_import_result
     sc_status status = SC_OK;
     rating_import in = {0};
     json_t *description = NULL;
-    struct timespec start, end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    const double start = seconds_now();
     if (!o || o->struct_size != sizeof *o || !o->ratings || !o->items || !o->out || !o->format)
         return sc_fail(SC_USAGE, "import ratings needs --ratings, --items and --out");
     if (strcmp(o->format, "movielens") != 0)
@@ -479,8 +477,7 @@ sc_status sc_import_ratings(const sc_import_ratings_options *o, sc_import_result
     SC_TRY(dataset_writer_commit(&in.writer, description));
     r.n_interactions =
         json_integer_value(json_object_get(json_object_get(description, "counts"), "interactions"));
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    r.seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    r.seconds = seconds_now() - start;
     if (result)
         *result = r;
     log_info("%s: %lld interactions, %lld items, %lld users", o->out, (long long)r.n_interactions,

@@ -152,23 +152,12 @@ cleanup:
     return status;
 }
 
+static sc_status take_line(dialogue_import *in, const json_t *line, const char *where)
+{
+    return json_object_get(line, "messages") ? take_dialogue(in, line, where) : take_turn(in, line, where);
+}
+
 sc_status import_redial(dialogue_import *in)
 {
-    sc_status status = SC_OK;
-    source s = {0};
-    json_t *line = NULL;
-    SC_TRY(source_open(&s, in->options->input, &in->cleaned));
-    for (;;) {
-        json_decref(line);
-        SC_TRY(source_next_object(&s, &line));
-        if (!line)
-            break;
-        in->n_read++;
-        SC_TRY(json_object_get(line, "messages") ? take_dialogue(in, line, source_where(&s))
-                                                 : take_turn(in, line, source_where(&s)));
-    }
-cleanup:
-    json_decref(line);
-    source_close(&s);
-    return status;
+    return samples_each_line(in, JSON_OBJECT, take_line);
 }

@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "data/dataset_writer.h"
 #include "data/item_schema.h"
@@ -392,8 +391,7 @@ sc_status sc_import_reviews(const sc_import_reviews_options *o, sc_import_result
     sc_status status = SC_OK;
     review_import in = {0};
     json_t *description = NULL;
-    struct timespec start, end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    const double start = seconds_now();
     if (!o || o->struct_size != sizeof *o || !o->reviews || !o->reviews[0] || !o->out || !o->format)
         return sc_fail(SC_USAGE, "import reviews needs --reviews and --out");
     SC_TRY(parse_format(o->format, &in.format));
@@ -424,8 +422,7 @@ sc_status sc_import_reviews(const sc_import_reviews_options *o, sc_import_result
     SC_TRY(dataset_writer_commit(&in.writer, description));
     r.n_interactions =
         json_integer_value(json_object_get(json_object_get(description, "counts"), "interactions"));
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    r.seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    r.seconds = seconds_now() - start;
     if (result)
         *result = r;
     log_info("%s: %lld of %lld reviews, %lld items, %lld users", o->out, (long long)r.n_reviews,

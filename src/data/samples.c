@@ -164,6 +164,32 @@ static int compare_rows(const void *left, const void *right)
     return a->row < b->row ? -1 : a->row > b->row;
 }
 
+sc_status samples_each_line(dialogue_import *in, json_type type,
+                            sc_status (*take)(dialogue_import *in, const json_t *line, const char *where))
+{
+    sc_status status = SC_OK;
+    source s = {0};
+    json_t *line = NULL;
+    SC_TRY(source_open(&s, in->options->input, &in->cleaned));
+    for (;;) {
+        json_decref(line);
+        SC_TRY(source_next(&s, &line));
+        if (!line)
+            break;
+        if (json_typeof(line) != type) {
+            status = sc_fail(SC_BAD_INPUT, "%s: a JSON %s is needed in every line", source_where(&s),
+                             type == JSON_OBJECT ? "object" : "array");
+            goto cleanup;
+        }
+        SC_TRY(take(in, line, source_where(&s)));
+        in->n_read++;
+    }
+cleanup:
+    json_decref(line);
+    source_close(&s);
+    return status;
+}
+
 sc_status samples_finish(dialogue_import *in)
 {
     sc_status status = SC_OK;

@@ -42,6 +42,9 @@ typedef struct sample {
 } sample;
 
 sc_status sample_write(dialogue_import *in, const sample *s);
+/* Hands over every line of --input, a JSON object or array, and counts it behind that. */
+sc_status samples_each_line(dialogue_import *in, json_type type,
+                            sc_status (*take)(dialogue_import *in, const json_t *line, const char *where));
 sc_status samples_finish(dialogue_import *in); /* with a limit: the rows drawn, in file order */
 
 /* list += name, folded; blank names are left out. `once`: and names that it has already. */

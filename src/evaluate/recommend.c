@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "data/dataset.h"
@@ -58,13 +57,6 @@ typedef struct recommendation {
     sc_recommend_result result;
     progress *progress;
 } recommendation;
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static sc_status check_options(const sc_recommend_options *o)
 {

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -45,13 +44,6 @@ typedef struct job {
     float *vectors; /* [GROUP][dim] */
     buffer pooled;
 } job;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 sc_embed_options sc_embed_default(void)
 {
@@ -426,7 +418,7 @@ cleanup:
 static sc_status embed_rows(job *j)
 {
     sc_status status = SC_OK, saved = SC_OK;
-    double last = now();
+    double last = seconds_now();
     bool unsaved = false;
     progress *p = progress_begin("embed", j->text == TEXT_ITEM ? "items" : "reviews", j->n_rows);
     progress_skip(p, j->n_resumed);
@@ -444,10 +436,10 @@ static sc_status embed_rows(job *j)
         j->done += n;
         unsaved = true;
         progress_add(p, n);
-        if (now() - last > 1) {
+        if (seconds_now() - last > 1) {
             SC_TRY(write_journal(j));
             unsaved = false;
-            last = now();
+            last = seconds_now();
         }
     }
 cleanup:
@@ -515,7 +507,7 @@ static void close_job(job *j)
 sc_status sc_embed(const sc_embed_options *options, sc_embed_result *result)
 {
     sc_status status = SC_OK;
-    const double start = now();
+    const double start = seconds_now();
     job *j = NULL;
     SC_TRY(sc_alloc(&j, 1, sizeof *j));
     j->options = options;
@@ -533,7 +525,7 @@ sc_status sc_embed(const sc_embed_options *options, sc_embed_result *result)
                                     .n_tokens = j->n_tokens,
                                     .n_cut = j->n_cut,
                                     .n_resumed = j->n_resumed,
-                                    .seconds = now() - start};
+                                    .seconds = seconds_now() - start};
 cleanup:
     if (j != NULL)
         close_job(j);

@@ -49,13 +49,6 @@ static void start_curl(void)
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-static double clock_seconds(clockid_t id)
-{
-    struct timespec t;
-    clock_gettime(id, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 http_options http_options_default(void)
 {
     return (http_options){.in_flight = 16,
@@ -299,8 +292,8 @@ static const char *header_of(CURL *easy, const char *name)
 
 static double asked_wait(CURL *easy)
 {
-    double wait = retry_after(header_of(easy, "retry-after-ms"), header_of(easy, "retry-after"),
-                              clock_seconds(CLOCK_REALTIME));
+    double wait =
+        retry_after(header_of(easy, "retry-after-ms"), header_of(easy, "retry-after"), (double)time(NULL));
 #if LIBCURL_VERSION_NUM < 0x075400
     curl_off_t seconds = 0;
     if (curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK && seconds > 0)
@@ -369,7 +362,7 @@ static sc_status sort_out(http_engine *e, job *j, CURLcode code)
     long http = 0;
     strbuf reason = {0};
     curl_easy_getinfo(j->easy, CURLINFO_RESPONSE_CODE, &http);
-    double wait = asked_wait(j->easy), now = clock_seconds(CLOCK_MONOTONIC);
+    double wait = asked_wait(j->easy), now = seconds_now();
     curl_multi_remove_handle(e->multi, j->easy);
     curl_easy_cleanup(j->easy);
     j->easy = NULL;
@@ -457,7 +450,7 @@ sc_status http_work(http_engine *e, int64_t below)
     sc_status status = SC_OK;
     while ((int64_t)e->n_jobs >= below && e->n_jobs > 0) {
         SC_TRY(check_cancelled());
-        double now = clock_seconds(CLOCK_MONOTONIC), next = now + 0.25;
+        double now = seconds_now(), next = now + 0.25;
         for (size_t i = 0; i < e->n_jobs; i++) {
             job *j = e->jobs[i];
             if (j->easy != NULL)

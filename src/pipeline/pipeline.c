@@ -17,13 +17,6 @@ sc_run_options sc_run_default(void)
     return (sc_run_options){.struct_size = sizeof(sc_run_options), .common = sc_common_default()};
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* One line of RUN_DIR/events.jsonl: what happened, for whoever watches or draws. */
 static sc_status write_event(const char *run_dir, const char *event, const stage *s, double seconds)
 {
@@ -154,7 +147,7 @@ static sc_status run_stage(run *r, size_t i, bool *skipped)
     SC_TRY(manifest_begin(&r->manifest, s, fingerprint));
     SC_TRY(write_event(r->manifest.run_dir, "begin", s, 0));
     log_info("%-24s %s", s->key, s->verb->summary);
-    double start = now();
+    double start = seconds_now();
     status = s->verb->run(s->options.values, &result);
     if (status == SC_PARTIAL) {
         log_warn("%s: %s", s->key, sc_last_error());
@@ -163,7 +156,7 @@ static sc_status run_stage(run *r, size_t i, bool *skipped)
     }
     if (status != SC_OK)
         goto cleanup;
-    double seconds = now() - start;
+    double seconds = seconds_now() - start;
     SC_TRY(take_product(s, result));
     SC_TRY(manifest_finish(&r->manifest, s, fingerprint, inputs, result, seconds, r->device, partial));
     SC_TRY(write_event(r->manifest.run_dir, "end", s, seconds));
@@ -250,7 +243,7 @@ sc_status sc_run(const sc_run_options *o, sc_run_result *result)
     run r = {0};
     device *d = NULL;
     char *report = NULL;
-    double start = now();
+    double start = seconds_now();
 
     memset(result, 0, sizeof(*result));
     SC_TRY(plan_read(o->config, o->run_dir, &r.plan));
@@ -285,7 +278,7 @@ sc_status sc_run(const sc_run_options *o, sc_run_result *result)
     if (r.partial)
         status = sc_fail(SC_PARTIAL, "some rows failed; %s/manifest.json says in which stage", o->run_dir);
 cleanup:
-    result->seconds = now() - start;
+    result->seconds = seconds_now() - start;
     free(report);
     device_close(d);
     manifest_close(&r.manifest);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "formats/npy.h"
 #include "synthesis/run.h"
@@ -192,13 +191,6 @@ sc_status run_fail(synthesis_run *run, const char *id, int64_t row, const char *
     return status;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Films and their kin are told; everything else is used. */
 static bool tells_stories(const char *domain)
 {
@@ -241,7 +233,7 @@ static sc_status put_files(synthesis_run *run, const char *failed_path)
 sc_status sc_synth(const sc_synth_options *options, sc_synth_result *result)
 {
     sc_status status = SC_OK;
-    double start = now();
+    double start = seconds_now();
     synthesis_run run = {.options = options, .result = result};
     sc_synth_result unused = {0};
     dataset *data = NULL, *catalogue = NULL;
@@ -316,6 +308,6 @@ cleanup:
     free(journal_path);
     free(dialogues_path);
     free(failed_path);
-    run.result->seconds = now() - start;
+    run.result->seconds = seconds_now() - start;
     return status;
 }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -65,13 +64,6 @@ typedef struct trainer {
     checkpoint_state state;
     int events; /* file descriptor of OUT/events.jsonl */
 } trainer;
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static sc_status check_options(const sc_train_options *o)
 {
