@@ -39,6 +39,7 @@ typedef struct attention_shape {
     int32_t n_heads, n_kv_heads, head_dim; /* n_heads is a multiple of n_kv_heads */
     int64_t q_stride, kv_stride;           /* elements between tokens (rows of q/out/dout and of k/v) */
     float scale;                           /* head_dim^-0.5 in the Llama family */
+    int64_t n_shared; /* forward only: every sequence sees the first n_shared tokens of the first one, too */
 } attention_shape;
 
 /* Attention of new tokens over a cache addressed token by token: query i sees the cache rows

@@ -254,6 +254,12 @@ static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
                                m->dtype));
         SC_TRY(o->scatter_rows(NULL, p->cache->v[layer], b->v, p->cache_rows, p->n, kv_dim(c), kv_dim(c),
                                m->dtype));
+        for (int64_t i = 0; i < p->n_copies; i++) {
+            const int64_t n = p->packed->n_shared;
+            const int32_t *rows = p->shared_rows + i * n;
+            SC_TRY(o->scatter_rows(NULL, p->cache->k[layer], b->k, rows, n, kv_dim(c), kv_dim(c), m->dtype));
+            SC_TRY(o->scatter_rows(NULL, p->cache->v[layer], b->v, rows, n, kv_dim(c), kv_dim(c), m->dtype));
+        }
     }
     if (p->packed != NULL)
         SC_TRY(

@@ -58,7 +58,9 @@ typedef struct pass {
     const attention_cached_shape *cached; /* set: query i sees the cache rows listed for it */
     kv_cache *cache;                      /* set: keys and values of the batch go to cache rows ... */
     const int32_t *cache_rows;            /* ... device [n] */
-    float dropout;                        /* of the adapter's input; 0 outside training */
+    const int32_t *shared_rows; /* and the first packed->n_shared tokens go to these as well: device */
+    int64_t n_copies;           /* [n_copies][n_shared] */
+    float dropout;              /* of the adapter's input; 0 outside training */
     uint64_t seed;
     const uint64_t *row_keys; /* device [n] or NULL */
     uint32_t step;
@@ -73,12 +75,13 @@ static inline uint64_t dropout_seed(const pass *p, int32_t layer, linear l)
 
 /* Memory that a model keeps between calls. */
 typedef struct workspace {
-    buffer ids, positions, cu_seqlens, row_keys, cache_rows, kv_rows, kv_offsets; /* of the batch */
-    buffer activations;                                                           /* the block buffers */
-    buffer hidden;                                                                /* model_forward's result */
-    buffer scratch;                                                               /* of the operations */
-    buffer rows, gathered, logits, logits_model, ids_out, losses;                 /* of the head */
-    buffer gradients; /* of activations, in training */
+    buffer ids, positions, cu_seqlens, row_keys, cache_rows, shared_rows, kv_rows,
+        kv_offsets;                                               /* of the batch */
+    buffer activations;                                           /* the block buffers */
+    buffer hidden;                                                /* model_forward's result */
+    buffer scratch;                                               /* of the operations */
+    buffer rows, gathered, logits, logits_model, ids_out, losses; /* of the head */
+    buffer gradients;                                             /* of activations, in training */
 } workspace;
 
 typedef struct model_storage {
@@ -116,7 +119,7 @@ sc_status pass_hidden(const pass *p, const int32_t *rows, int64_t n_rows, void *
 sc_status head_logits(model *m, const void *hidden, int64_t n, float **logits);
 
 /* Generation's two forwards. Prompts, packed: keys and values go to cache_rows (host [cu[n_seqs]]), *hidden [n_seqs][dim]
- * are the last tokens' states after the final norm. */
+ * are the last tokens' states after the final norm. Tokens that all prompts begin with are computed once. */
 sc_status cached_prefill(model *m, kv_cache *cache, const int32_t *ids, const int32_t *cu, int64_t n_seqs,
                          const int32_t *cache_rows, void **hidden);
 /* One new token a query (host arrays): token i goes to cache row new_rows[i] and sees the rows kv_rows

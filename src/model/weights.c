@@ -317,10 +317,11 @@ void model_close(model *m)
     if (m->storage != NULL) {
         model_storage *s = storage_of(m);
         workspace *ws = &s->ws;
-        buffer *all[] = {&ws->ids,     &ws->positions,  &ws->cu_seqlens,  &ws->row_keys,     &ws->cache_rows,
-                         &ws->kv_rows, &ws->kv_offsets, &ws->activations, &ws->hidden,       &ws->scratch,
-                         &ws->rows,    &ws->gathered,   &ws->logits,      &ws->logits_model, &ws->ids_out,
-                         &ws->losses,  &ws->gradients};
+        buffer *all[] = {&ws->ids,         &ws->positions,   &ws->cu_seqlens,   &ws->row_keys,
+                         &ws->cache_rows,  &ws->shared_rows, &ws->kv_rows,      &ws->kv_offsets,
+                         &ws->activations, &ws->hidden,      &ws->scratch,      &ws->rows,
+                         &ws->gathered,    &ws->logits,      &ws->logits_model, &ws->ids_out,
+                         &ws->losses,      &ws->gradients};
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
             buffer_release(m, all[i]);
         lora_destroy(m);

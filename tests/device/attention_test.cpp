@@ -13,7 +13,7 @@ struct Layout {
 // A layout with its inputs and the double-precision twin.
 struct Case {
     Layout layout;
-    int64_t tokens, q_stride, kv_stride, longest = 0;
+    int64_t tokens, q_stride, kv_stride, longest = 0, shared = 0;
     double scale;
     Doubles q, k, v;
 
@@ -41,6 +41,7 @@ struct Case {
         s.q_stride = q_stride;
         s.kv_stride = kv_stride;
         s.scale = float(scale);
+        s.n_shared = shared;
         return s;
     }
 
@@ -63,8 +64,13 @@ struct Case {
         const int g = h / (layout.heads / layout.kv_heads), dim = layout.dim;
         const double *query = &q[size_t(i * q_stride + h * dim)];
         Doubles p;
+        std::vector<int64_t> seen;
+        for (int64_t j = 0; j < shared && first > 0; j++)
+            seen.push_back(j);
+        for (int64_t j = first; j <= i; j++)
+            seen.push_back(j);
         double most = -INFINITY, total = 0;
-        for (int64_t j = first; j <= i; j++) {
+        for (int64_t j : seen) {
             double dot = 0;
             for (int d = 0; d < dim; d++)
                 dot += query[d] * k[size_t(j * kv_stride + g * dim + d)];
@@ -76,8 +82,8 @@ struct Case {
         double *to = &out[size_t(i * q_stride + h * dim)];
         for (int d = 0; d < dim; d++) {
             to[d] = 0;
-            for (int64_t j = first; j <= i; j++)
-                to[d] += p[size_t(j - first)] / total * v[size_t(j * kv_stride + g * dim + d)];
+            for (size_t j = 0; j < seen.size(); j++)
+                to[d] += p[j] / total * v[size_t(seen[j] * kv_stride + g * dim + d)];
         }
         if (lse)
             (*lse)[size_t(h * tokens + i)] = most + std::log(total);
@@ -187,6 +193,19 @@ TEST_P(Attention, PackedEqualsSeparate)
     }
 }
 
+TEST_P(Attention, SharedTokensAreSeenByEverySequence)
+{
+    for (int64_t shared : {1, 40, 100, 130})
+        for (int dim : {64, 17}) {
+            Case c({{0, 130, 131, 260, 260, 300}, 4, 2, dim, 3, 1}, type, 6);
+            c.shared = shared;
+            Doubles lse, want = c.forward(&lse);
+            Result got = forward(c);
+            expect_close(got.out, want, type, 1, "out");
+            expect_close(got.lse, lse, DTYPE_F32, 1, "lse");
+        }
+}
+
 TEST_P(Attention, BackwardEqualsFiniteDifferences)
 {
     for (const Layout &layout : {Layout{{0, 1}, 1, 1, 8}, Layout{{0, 7, 7, 12}, 9, 3, 4},
@@ -257,14 +276,16 @@ TEST_P(Attention, RefusesShapesItCannotServe)
     std::vector<int32_t> cu = {0, 4};
     Case c({cu, 4, 2, 8}, type, 29);
     Tensor x = tensor(Doubles(4096, 0));
-    for (int wrong = 0; wrong < 3; wrong++) {
+    for (int wrong = 0; wrong < 4; wrong++) {
         attention_shape shape = c.shape(cu.data());
         if (wrong == 0)
             shape.head_dim = 100000;
         else if (wrong == 1)
             shape.n_kv_heads = 3;
-        else
+        else if (wrong == 2)
             shape.max_seqlen = 3;
+        else
+            shape.n_shared = 5;
         EXPECT_NE(table->attention_forward(nullptr, x.get(), nullptr, x.get(), x.get(), x.get(), type, &shape,
                                            nullptr),
                   SC_OK)

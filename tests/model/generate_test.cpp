@@ -131,6 +131,31 @@ TEST(GenerateBatch, NeighboursAndPlacesDoNotMatter)
     }
 }
 
+TEST(GenerateBatch, PromptsThatBeginAlike)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    for (int shared : {15, 16, 40}) {
+        std::vector<Ints> prompts;
+        for (int i = 0; i < 9; i++) {
+            Ints p;
+            for (int k = 0; k < shared; k++)
+                p.push_back((k * 37) % 125 + 3);
+            for (int k = 0; k < 1 + (i * 5) % 17; k++)
+                p.push_back((i * 29 + k * 13) % 125 + 3);
+            prompts.push_back(p);
+        }
+        prompts.push_back(prompts[0]); // shares all but its last token
+        prompts[0].resize(size_t(shared) + 1);
+        const std::vector<Reply> together = run(m, prompts, greedy(20));
+        for (size_t i = 0; i < prompts.size(); i++) {
+            EXPECT_EQ(together[i].ids, run(m, {prompts[i]}, greedy(20))[0].ids) << shared << " " << i;
+            EXPECT_EQ(together[i].ids, recomputed(m, prompts[i], 20)) << shared << " " << i;
+        }
+    }
+}
+
 TEST(GenerateBatch, SamplingFollowsSeedAndKey)
 {
     const Opened m(tiny("tied"));

@@ -38,6 +38,10 @@ sc_status attention_check(const attention_shape *shape, const char *name)
             return sc_fail(SC_INTERNAL, "%s: sequence %lld has %lld tokens; at most %lld are announced", name,
                            (long long)i, (long long)n, (long long)shape->max_seqlen);
     }
+    if (shape->n_shared < 0 ||
+        (shape->n_shared > 0 && (shape->n_seqs < 1 || shape->n_shared > shape->cu_seqlens[1])))
+        return sc_fail(SC_INTERNAL, "%s: %lld shared tokens are more than the first sequence has", name,
+                       (long long)shape->n_shared);
     return SC_OK;
 }
 
@@ -58,14 +62,21 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
         most[i] = -INFINITY;
         total[i] = 0;
     }
-    const int64_t seen = task.first + task.length;
-    for (int64_t k0 = 0; k0 < seen; k0 += KEYS) {
-        int64_t n = seen - k0 < KEYS ? seen - k0 : KEYS, pitch;
-        int64_t offset = (start + k0) * shape->kv_stride + kv_head * dim;
+    /* The sequence's own keys, behind those that it shares with the first: k0 < 0. */
+    const int64_t seen = task.first + task.length, shared = task.seq > 0 ? shape->n_shared : 0;
+    for (int64_t k0 = -shared, next; k0 < seen; k0 = next) {
+        next = k0 + KEYS;
+        if (k0 < 0 && next > 0)
+            next = 0;
+        if (next > seen)
+            next = seen;
+        int64_t n = next - k0, pitch;
+        int64_t offset = (k0 < 0 ? shared + k0 : start + k0) * shape->kv_stride + kv_head * dim;
         const float *rows = load_rows(keys, k, type, offset, shape->kv_stride, n, dim, &pitch);
         memset(scores, 0, sizeof scores);
         tile_product(n, QUERIES, dim, rows, pitch, 1, queries, QUERIES, scores, QUERIES);
-        mask_future(scores, k0, n, task.first, -INFINITY);
+        if (k0 >= 0)
+            mask_future(scores, k0, n, task.first, -INFINITY);
         for (int64_t i = 0; i < QUERIES; i++)
             shrink[i] = most[i];
         for (int64_t j = 0; j < n; j++)
@@ -81,7 +92,7 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
                 scores[j * QUERIES + i] = p;
                 total[i] += p;
             }
-        if (k0 > 0)
+        if (k0 > -shared)
             for (int64_t i = 0; i < task.length; i++)
                 for (int64_t d = 0; d < wide; d++)
                     sums[i * wide + d] *= shrink[i];

@@ -121,6 +121,8 @@ sc_status cpu_attention_backward(stream *s, void *dq, void *dk, void *dv, const 
     sc_status status = attention_check(shape, "attention_backward");
     if (status != SC_OK)
         return status;
+    if (shape->n_shared > 0)
+        return sc_fail(SC_INTERNAL, "attention_backward: there is no gradient through shared tokens");
     backward all = {.dq = dq,
                     .dout = dout,
                     .out = out,

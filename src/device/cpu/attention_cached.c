@@ -1,62 +1,188 @@
 /* attention_cached: new tokens over a cache whose rows are named by index lists. A task is one query and the
- * heads that share one key head, so every key and value row is read once for all of them. */
+ * heads that share one key head, so every key and value row is read once for all of them: scores in tiles of 3
+ * heads by 4 keys along the head, then values in tiles of 3 heads by 16 of its dimensions along the keys. */
+#include <string.h>
+
 #include "device/cpu/attention.h"
 
-enum { GROUP = 8, CACHE_BLOCK = 64 };
+enum { GROUP = 8, HEADS = 3, CACHE_BLOCK = 64 };
+
+typedef struct cached_block {
+    const float *rows[CACHE_BLOCK + 3]; /* the last one is repeated, to whole tiles */
+    float scratch[CACHE_BLOCK * HEAD_MOST];
+    int64_t n;
+} cached_block;
+
+/* The keys or values of cache rows list[0 .. n-1], readable up to head_wide(dim), with zeros beyond dim. */
+static void load_block(cached_block *b, const void *cache, dtype type, const int32_t *list, int64_t n,
+                       int64_t stride, int64_t first, int64_t dim)
+{
+    const int64_t wide = head_wide(dim);
+    int64_t pitch;
+    b->n = n;
+    for (int64_t j = 0; j < n; j++)
+        b->rows[j] =
+            load_rows(b->scratch + j * wide, cache, type, list[j] * stride + first, 0, 1, dim, &pitch);
+    for (int64_t j = n; j < n + 3; j++)
+        b->rows[j] = b->rows[n - 1];
+}
+
+/* Elements of a and b by number, b's from 8 on: the two compilers name it differently. */
+#ifdef __clang__
+#define SHUFFLE8(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t index8 __attribute__((vector_size(32)));
+#define SHUFFLE8(a, b, ...) __builtin_shuffle(a, b, (index8){__VA_ARGS__})
+#endif
+
+/* The sums of neighbours, by quarter: a0+a1 b0+b1 a2+a3 b2+b3 | a4+a5 ... */
+static inline __attribute__((always_inline)) float8 pairs(float8 a, float8 b)
+{
+    return SHUFFLE8(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE8(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+/* The sums of four vectors. */
+static inline __attribute__((always_inline)) void sums4(const float8 v[4], float out[4])
+{
+    const float8 a = pairs(v[0], v[1]), b = pairs(v[2], v[3]);
+    const float8 c = SHUFFLE8(a, b, 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE8(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+    for (int i = 0; i < 4; i++)
+        out[i] = c[i] + c[i + 4];
+}
+
+/* scores[h][j] = q[h] . key j, up to three scores beyond the block's n */
+static inline __attribute__((always_inline)) void scores_of(const int heads, const cached_block *b,
+                                                            int64_t wide, float (*q)[HEAD_MOST],
+                                                            float (*scores)[CACHE_BLOCK + 3])
+{
+    for (int64_t j = 0; j < b->n; j += 4) {
+        float8 sums[HEADS][4];
+        const float *const *rows = b->rows + j;
+#pragma GCC unroll 3
+        for (int h = 0; h < heads; h++)
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; r++)
+                sums[h][r] = (float8){0};
+        for (int64_t d = 0; d < wide; d += 8) {
+            float8 qs[HEADS];
+#pragma GCC unroll 3
+            for (int h = 0; h < heads; h++)
+                qs[h] = load8(q[h] + d);
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; r++) {
+                const float8 key = load8(rows[r] + d);
+#pragma GCC unroll 3
+                for (int h = 0; h < heads; h++)
+                    sums[h][r] += key * qs[h];
+            }
+        }
+#pragma GCC unroll 3
+        for (int h = 0; h < heads; h++)
+            sums4(sums[h], scores[h] + j);
+    }
+}
+
+/* sums[h] += scores[h][j] * value j */
+static inline __attribute__((always_inline)) void values_of(const int heads, const cached_block *b, int64_t d,
+                                                            const int vectors,
+                                                            float (*scores)[CACHE_BLOCK + 3],
+                                                            float (*sums)[HEAD_MOST])
+{
+    float8 total[HEADS][2];
+#pragma GCC unroll 3
+    for (int h = 0; h < heads; h++)
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++)
+            total[h][i] = load8(sums[h] + d + 8 * i);
+    for (int64_t j = 0; j < b->n; j++) {
+        float8 value[2];
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++)
+            value[i] = load8(b->rows[j] + d + 8 * i);
+#pragma GCC unroll 3
+        for (int h = 0; h < heads; h++)
+#pragma GCC unroll 2
+            for (int i = 0; i < vectors; i++)
+                total[h][i] += scores[h][j] * value[i];
+    }
+#pragma GCC unroll 3
+    for (int h = 0; h < heads; h++)
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++)
+            store8(sums[h] + d + 8 * i, total[h][i]);
+}
+
+static inline __attribute__((always_inline)) void all_values_of(const int heads, const cached_block *b,
+                                                                int64_t wide,
+                                                                float (*scores)[CACHE_BLOCK + 3],
+                                                                float (*sums)[HEAD_MOST])
+{
+    int64_t d = 0;
+    for (; d + 16 <= wide; d += 16)
+        values_of(heads, b, d, 2, scores, sums);
+    if (d < wide)
+        values_of(heads, b, d, 1, scores, sums);
+}
+
+/* Turns a block's scores into weights against the running maximum; returns what the old sums are to be scaled by. */
+static float soften(float *scores, int64_t n, float *most, float *total)
+{
+    float top = max_of(scores, n), added = 0;
+    top = top > *most ? top : *most;
+    const float shrink = fast_exp(*most - top);
+#pragma omp simd reduction(+ : added)
+    for (int64_t j = 0; j < n; j++) {
+        scores[j] = fast_exp(scores[j] - top);
+        added += scores[j];
+    }
+    *most = top;
+    *total = *total * shrink + added;
+    return shrink;
+}
 
 /* Up to GROUP heads of one query, from `head` on. */
 static void cached_heads(void *out, const void *q, const void *k_cache, const void *v_cache, dtype type,
                          const attention_cached_shape *shape, int64_t query, int64_t kv_head, int64_t head,
                          int64_t heads)
 {
-    float queries[GROUP][HEAD_MOST], sums[GROUP][HEAD_MOST], scores[GROUP][CACHE_BLOCK], scratch[HEAD_MOST];
+    float queries[GROUP][HEAD_MOST], sums[GROUP][HEAD_MOST], scores[GROUP][CACHE_BLOCK + 3] = {{0}};
     float most[GROUP], total[GROUP];
-    const int64_t dim = shape->head_dim, first = shape->kv_offsets[query],
+    cached_block block;
+    const int64_t dim = shape->head_dim, wide = head_wide(dim), first = shape->kv_offsets[query],
                   last = shape->kv_offsets[query + 1];
+    memset(sums, 0, (size_t)heads * sizeof *sums);
     for (int64_t h = 0; h < heads; h++) {
         const float *from = row_load(q, type, query * shape->q_stride + (head + h) * dim, dim, queries[h]);
-        for (int64_t d = 0; d < dim; d++) {
-            queries[h][d] = shape->scale * from[d];
-            sums[h][d] = 0;
-        }
+        for (int64_t d = 0; d < wide; d++)
+            queries[h][d] = d < dim ? shape->scale * from[d] : 0;
         most[h] = -INFINITY;
         total[h] = 0;
     }
     for (int64_t from = first; from < last; from += CACHE_BLOCK) {
-        int64_t n = last - from < CACHE_BLOCK ? last - from : CACHE_BLOCK;
-        for (int64_t j = 0; j < n; j++) {
-            int64_t offset = shape->kv_rows[from + j] * shape->cache_stride + kv_head * dim;
-            const float *key = row_load(k_cache, type, offset, dim, scratch);
-            for (int64_t h = 0; h < heads; h++) {
-                float dot = 0;
-#pragma omp simd reduction(+ : dot)
-                for (int64_t d = 0; d < dim; d++)
-                    dot += queries[h][d] * key[d];
-                scores[h][j] = dot;
-            }
+        const int64_t n = last - from < CACHE_BLOCK ? last - from : CACHE_BLOCK;
+        const int32_t *list = shape->kv_rows + from;
+        load_block(&block, k_cache, type, list, n, shape->cache_stride, kv_head * dim, dim);
+        for (int64_t h = 0; h < heads; h += HEADS) {
+            if (heads - h >= 3)
+                scores_of(3, &block, wide, queries + h, scores + h);
+            else if (heads - h == 2)
+                scores_of(2, &block, wide, queries + h, scores + h);
+            else
+                scores_of(1, &block, wide, queries + h, scores + h);
         }
         for (int64_t h = 0; h < heads; h++) {
-            float top = max_of(scores[h], n);
-            top = top > most[h] ? top : most[h];
-            float shrink = fast_exp(most[h] - top), added = 0;
-#pragma omp simd reduction(+ : added)
-            for (int64_t j = 0; j < n; j++) {
-                scores[h][j] = fast_exp(scores[h][j] - top);
-                added += scores[h][j];
-            }
-            most[h] = top;
-            total[h] = total[h] * shrink + added;
-            for (int64_t d = 0; d < dim; d++)
+            const float shrink = soften(scores[h], n, &most[h], &total[h]);
+            for (int64_t d = 0; from > first && d < wide; d++)
                 sums[h][d] *= shrink;
         }
-        for (int64_t j = 0; j < n; j++) {
-            int64_t offset = shape->kv_rows[from + j] * shape->cache_stride + kv_head * dim;
-            const float *value = row_load(v_cache, type, offset, dim, scratch);
-            for (int64_t h = 0; h < heads; h++) {
-                float p = scores[h][j];
-                for (int64_t d = 0; d < dim; d++)
-                    sums[h][d] += p * value[d];
-            }
+        load_block(&block, v_cache, type, list, n, shape->cache_stride, kv_head * dim, dim);
+        for (int64_t h = 0; h < heads; h += HEADS) {
+            if (heads - h >= 3)
+                all_values_of(3, &block, wide, scores + h, sums + h);
+            else if (heads - h == 2)
+                all_values_of(2, &block, wide, scores + h, sums + h);
+            else
+                all_values_of(1, &block, wide, scores + h, sums + h);
         }
     }
     for (int64_t h = 0; h < heads; h++) {

@@ -42,8 +42,8 @@ bool cpu_gemm_primitive(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_
 /* oneDNN's sgemm; false if it refuses. */
 bool cpu_gemm_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
-/* c = alpha a b^T + beta c for a few rows of a: bound by the reading of b. m <= GEMV_ROWS. */
-enum { GEMV_ROWS = 4 };
+/* c = alpha a b^T + beta c for any m; up to GEMV_ROWS rows it beats sgemm, which packs b first. */
+enum { GEMV_ROWS = 16 };
 void cpu_gemv_rows(int64_t m, int64_t n, int64_t k, float alpha, const void *x, dtype x_type, int64_t ldx,
                    const void *w, dtype w_type, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
 
