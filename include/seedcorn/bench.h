@@ -11,7 +11,7 @@ extern "C" {
 typedef struct sc_bench_options {
     size_t struct_size;
     sc_common common;
-    const char *what;   /* "embed", "train", "generate", "kmeans", "select" (fisher) */
+    const char *what;   /* "embed", "train", "generate", "kmeans", "select" */
     const char *model;  /* model folder, for embed, train and generate */
     const char *method; /* train: "lora" (default) or "full" */
     int64_t rows;     /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */
@@ -19,7 +19,9 @@ typedef struct sc_bench_options {
     int64_t dim;      /* kmeans, select: columns, 576 */
     int64_t clusters; /* kmeans: 64 */
     int64_t budget;   /* select: picks, 200 */
-    int64_t repeats;  /* 3: the best is reported, all are listed */
+    const char *strategy;   /* select: "fisher" (default), "js", "kcenter" */
+    const char *embeddings; /* kmeans, select: rows of a float32 .npy instead of rows made up; NULL: these */
+    int64_t repeats;        /* 3: the best is reported, all are listed */
 } sc_bench_options;
 
 typedef struct sc_bench_result {

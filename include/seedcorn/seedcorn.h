@@ -2,11 +2,13 @@
 #ifndef SEEDCORN_H
 #define SEEDCORN_H
 
+#include "seedcorn/abi.h"
 #include "seedcorn/bench.h"
 #include "seedcorn/common.h"
 #include "seedcorn/embed.h"
 #include "seedcorn/evaluate.h"
 #include "seedcorn/import.h"
+#include "seedcorn/kmeans.h"
 #include "seedcorn/log.h"
 #include "seedcorn/pipeline.h"
 #include "seedcorn/pull.h"

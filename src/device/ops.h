@@ -42,6 +42,40 @@ typedef struct attention_shape {
     int64_t n_shared; /* forward only: every sequence sees the first n_shared tokens of the first one, too */
 } attention_shape;
 
+/* Rows for nearest_update: as they are, less a mean that is the same for rows and centres, and the lengths of the
+ * latter. */
+typedef struct nearest_rows {
+    const float *x, *centred; /* [n][dim] */
+    const double *norms;      /* [n] */
+} nearest_rows;
+
+/* Greedy D-optimal picks inside a pool of rows whose best is known to beat all others: S = lambda I + sum of
+ * x x' over the chosen, the next has the highest gain x' S^-1 x, the lowest row of equals. */
+typedef enum design_stop {
+    DESIGN_FULL,   /* `most` picks were made */
+    DESIGN_BEATEN, /* the best of the pool does not surely beat tau any more */
+    DESIGN_UNSURE, /* rounding could decide which is the best */
+    DESIGN_EMPTY   /* no row is left */
+} design_stop;
+
+typedef struct design_pool {
+    const float *x;       /* [m][dim] */
+    const int64_t *rows;  /* [m] ascending: what they are called outside */
+    const double *norms;  /* [m] |x| */
+    double *gains;        /* [m] in and out; -infinity: not to be chosen, or chosen */
+    double *slack;        /* [m] in and out: the true gain is at most gains + slack */
+    const double *a;      /* [dim][dim] S^-1 before the first pick */
+    double a_error;       /* x' A x is known within a_error |x|^2 */
+    double tau;           /* no row outside has a gain above this, */
+    int64_t tau_row;      /* and the lowest that might have it is this one */
+    int64_t m, dim, most; /* most: picks at most */
+    double *w;            /* out [most][dim]: a row's gain fell by the sum of (w . x)^2 */
+    int64_t *picks;       /* out [most] places in the pool */
+    double *found;        /* out [most] their gains when chosen */
+    int64_t n, n_evaluated;
+    design_stop stop;
+} design_pool;
+
 /* Attention of new tokens over a cache addressed token by token: query i sees the cache rows
  * kv_rows[kv_offsets[i] .. kv_offsets[i+1]-1], in any order. So several beams share the rows of
  * their common prompt, and a beam is moved by rewriting indices, not by copying keys. */
@@ -195,11 +229,26 @@ struct ops {
     sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                  int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
     size_t (*cluster_softmax_workspace)(int64_t n, int64_t k, int64_t dim);
+    /* dist2[i] = min(dist2[i], squared distance to centres from[i] .. to-1): exact in double */
+    sc_status (*nearest_update)(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
+                                const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
     /* js[i] = JS(p_i || q) in nats */
     sc_status (*js_to_mean)(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
-    /* gains[i] -= (x_i . w)^2 in double: one step of the greedy D-optimal recursion */
-    sc_status (*design_update)(stream *s, double *gains, const float *x, const double *w, int64_t n,
-                               int64_t dim);
+    /* gains[i] -= sum over the b rows of w of (x_i . w)^2, products in float; slack[i], how far gains[i] may be
+     * below exact arithmetic's, grows by a bound of their rounding. norms [n] = |x_i|, w_norm = |W|_F. */
+    sc_status (*design_flush)(stream *s, double *gains, double *slack, const double *norms, const float *x,
+                              const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
+    sc_status (*design_pool)(stream *s, design_pool *p, void *workspace);
+    size_t (*design_pool_workspace)(int64_t m, int64_t dim, int64_t most);
+
+    /* --- factor: symmetric matrices [dim][dim] in double --------------------------------------- */
+    /* a += sign * W' W, w [b][dim] */
+    sc_status (*rank_update)(stream *s, double *a, const double *w, int64_t dim, int64_t b, double sign);
+    /* L L' = A, zeros above L's diagonal; *definite (host) is false where A is not positive definite, and L is
+     * then of no use */
+    sc_status (*cholesky)(stream *s, double *l, const double *a, int64_t dim, bool *definite);
+    sc_status (*cholesky_inverse)(stream *s, double *inverse, const double *l, int64_t dim, void *workspace);
+    size_t (*cholesky_inverse_workspace)(int64_t dim);
 };
 
 #endif

@@ -3,14 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/random.h"
 #include "device/device.h"
 #include "model/generate.h"
 #include "model/model.h"
-#include "select/kmeans.h"
+#include "select/clustering.h"
 #include "select/strategy.h"
 #include "seedcorn/seedcorn.h"
 
@@ -22,6 +21,7 @@ sc_bench_options sc_bench_default(void)
                               .dim = 576,
                               .clusters = 64,
                               .budget = 200,
+                              .strategy = "fisher",
                               .repeats = 3};
 }
 
@@ -33,17 +33,17 @@ typedef struct task {
     int64_t rows, tokens;
     int32_t *ids, *cu, *targets;
     int64_t *offsets;
-    float *x; /* [rows][dim] for kmeans and select */
+    /* kmeans and select */
+    const strategy *strategy;
+    features file;
+    centred centred;
+    const float *x; /* [rows][dim] of the file, or made up */
+    float *made;
+    int64_t dim;
+    clustering clusters; /* that js chooses by; no part of what is timed */
     double units, flops;
     const char *unit;
 } task;
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Multiply-adds of the blocks for one token, attention over `context` keys included, times two. */
 static double block_flops(const model_config *c, double context)
@@ -132,11 +132,12 @@ static sc_status kmeans_once(task *t)
     resident x = {0};
     kmeans_result result = {0};
     kmeans_options options = {.k = t->o->clusters, .seed = (uint64_t)t->o->common.seed, .max_iterations = 10};
-    sc_status status = resident_open(t->device->ops, t->x, (size_t)(t->rows * t->o->dim) * sizeof(float), &x);
+    sc_status status =
+        resident_open(t->device->ops, t->centred.x, (size_t)(t->rows * t->dim) * sizeof(float), &x);
     if (status == SC_OK)
-        status = kmeans(&x, t->rows, t->o->dim, &options, &result);
+        status = kmeans(&x, t->rows, t->dim, &options, &result);
     t->units = (double)t->rows * (double)result.iterations;
-    t->flops = 2.0 * t->units * (double)t->o->clusters * (double)t->o->dim;
+    t->flops = 2.0 * t->units * (double)t->o->clusters * (double)t->dim;
     kmeans_free(&result);
     resident_close(&x);
     return status;
@@ -146,33 +147,80 @@ static sc_status select_once(task *t)
 {
     sc_status status = SC_OK;
     selection_pick *picks = NULL;
-    selection_task work = {.device = t->device,
-                           .x = t->x,
-                           .n = t->rows,
-                           .dim = t->o->dim,
-                           .budget = t->o->budget,
-                           .seed = (uint64_t)t->o->common.seed,
-                           .lambda = 1};
+    const selection_task work = {.device = t->device,
+                                 .x = t->x,
+                                 .n = t->rows,
+                                 .dim = t->dim,
+                                 .budget = t->o->budget,
+                                 .seed = (uint64_t)t->o->common.seed,
+                                 .p = t->clusters.p,
+                                 .entropy = t->clusters.entropy,
+                                 .labels = t->clusters.kmeans.labels,
+                                 .k = t->clusters.kmeans.k,
+                                 .alpha = 0.5,
+                                 .lambda = 1};
     SC_TRY(sc_alloc(&picks, (size_t)t->o->budget, sizeof(*picks)));
-    SC_TRY(fisher_select(&work, picks));
+    SC_TRY(t->strategy->run(&work, picks));
     t->units = (double)t->o->budget;
-    t->flops = 2.0 * t->units * (double)t->rows * (double)t->o->dim;
+    /* one product with every row for each pick, where there are rows to multiply */
+    t->flops = t->strategy->needs & NEEDS_CLUSTERS ? 0 : 2.0 * t->units * (double)t->rows * (double)t->dim;
+    log_info("objective %.10g, last pick %lld", picks[t->o->budget - 1].objective,
+             (long long)picks[t->o->budget - 1].row);
 cleanup:
     free(picks);
     return status;
 }
 
-/* Clustered rows: what embeddings look like to k-means. */
+/* Clustered rows, which embeddings are like. */
 static sc_status make_rows(task *t)
 {
-    int64_t dim = t->o->dim;
-    sc_status status = sc_alloc(&t->x, (size_t)t->rows, (size_t)dim * sizeof(float));
-    for (int64_t i = 0; status == SC_OK && i < t->rows; i++) {
-        random_stream own = random_at((uint64_t)t->o->common.seed, RANDOM_TEST, (uint64_t)i, 1);
-        random_stream shared = random_at((uint64_t)t->o->common.seed, RANDOM_TEST, (uint64_t)(i % 64), 2);
-        for (int64_t d = 0; d < dim; d++)
-            t->x[i * dim + d] = (float)(random_normal(&shared) + 0.5 * random_normal(&own));
+    const uint64_t seed = (uint64_t)t->o->common.seed;
+    sc_status status = sc_alloc(&t->made, (size_t)t->rows * (size_t)t->dim, sizeof *t->made);
+    if (status != SC_OK)
+        return status;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < t->rows; i++) {
+        random_stream own = random_at(seed, RANDOM_TEST, (uint64_t)i, 1);
+        random_stream shared = random_at(seed, RANDOM_TEST, (uint64_t)(i % 64), 2);
+        for (int64_t d = 0; d < t->dim; d++)
+            t->made[i * t->dim + d] = (float)(random_normal(&shared) + 0.5 * random_normal(&own));
     }
+    t->x = t->made;
+    return SC_OK;
+}
+
+static sc_status prepare_rows(task *t)
+{
+    sc_status status = SC_OK;
+    const sc_bench_options *o = t->o;
+    const bool clusters = strcmp(o->what, "kmeans") == 0;
+    t->rows = o->rows ? o->rows : 24000;
+    t->dim = o->dim;
+    if (o->embeddings) {
+        SC_TRY(features_open(o->embeddings, -1, &t->file));
+        t->rows = t->file.n;
+        t->dim = t->file.dim;
+        t->x = t->file.x;
+    }
+    if (t->rows < 1 || t->dim < 1 || o->clusters < 1 || o->budget < 1)
+        return sc_fail(SC_USAGE, "--rows, --dim, --clusters and --budget must be at least 1");
+    if (!clusters && o->budget > t->rows)
+        return sc_fail(SC_USAGE, "--budget %lld is above the %lld rows", (long long)o->budget,
+                       (long long)t->rows);
+    if (!clusters)
+        SC_TRY(strategy_find(o->strategy, &t->strategy));
+    if (!o->embeddings)
+        SC_TRY(make_rows(t));
+    if (clusters || t->strategy->needs & NEEDS_CLUSTERS)
+        SC_TRY(features_centre(t->x, t->rows, t->dim, &t->centred));
+    if (!clusters && t->strategy->needs & NEEDS_CLUSTERS)
+        SC_TRY(clustering_make(
+            t->device, &t->centred,
+            &(clustering_options){.k = o->clusters, .temperature = 1, .seed = (uint64_t)o->common.seed},
+            &t->clusters));
+    if (!clusters && t->strategy->needs & NEEDS_ITEMS)
+        return sc_fail(SC_USAGE, "bench select has no items for the strategy \"%s\"", o->strategy);
+cleanup:
     return status;
 }
 
@@ -216,13 +264,9 @@ static sc_status prepare(task *t, repeat_fn *repeat)
     bool on_model = strcmp(what, "embed") == 0 || strcmp(what, "train") == 0 || strcmp(what, "generate") == 0;
 
     if (!on_model) {
-        t->rows = o->rows ? o->rows : 24000;
         *repeat = strcmp(what, "kmeans") == 0 ? kmeans_once : select_once;
         t->unit = strcmp(what, "kmeans") == 0 ? "row-iterations" : "picks";
-        if (*repeat == select_once && o->budget > t->rows)
-            return sc_fail(SC_USAGE, "--budget %lld is above --rows %lld", (long long)o->budget,
-                           (long long)t->rows);
-        return make_rows(t);
+        return prepare_rows(t);
     }
     if (o->model == NULL)
         return sc_fail(SC_USAGE,
@@ -288,7 +332,10 @@ cleanup:
     free(t.cu);
     free(t.targets);
     free(t.offsets);
-    free(t.x);
+    free(t.made);
+    clustering_free(&t.clusters);
+    centred_free(&t.centred);
+    features_close(&t.file);
     model_close(t.model);
     device_close(t.device);
     return status;

@@ -149,7 +149,8 @@ static const setting select_settings[] = {
     R("data", data, STRING, true, "DIR", NULL, "dataset folder"),
     R("embeddings", embeddings, STRING, true, "FILE.npy", NULL, "row i belongs to line i of reviews.jsonl"),
     R("out", out, STRING, true, "FILE.jsonl", NULL, "the selection, in order of choice"),
-    R("strategy", strategy, STRING, false, "NAME", "js|fisher|random", "how rows are chosen"),
+    R("strategy", strategy, STRING, false, "NAME", "js|fisher|kcenter|kmeans|entropy|popularity|random",
+      "how rows are chosen"),
     R("view", view, STRING, false, "NAME", "semantic", "what a row is compared by"),
     R("budget", budget, INT, true, "N", NULL, "how many rows"),
     R("clusters", clusters, INT, false, "K", NULL, "js: clusters of the distribution"),
@@ -434,6 +435,9 @@ static const setting bench_settings[] = {
     R("dim", dim, INT, false, "D", NULL, "kmeans, select"),
     R("clusters", clusters, INT, false, "K", NULL, "kmeans"),
     R("budget", budget, INT, false, "N", NULL, "select: picks"),
+    R("strategy", strategy, STRING, false, "NAME", "fisher|js|kcenter", "select"),
+    R("embeddings", embeddings, STRING, false, "FILE.npy", NULL,
+      "kmeans, select: rows to use instead of made-up ones"),
     R("repeats", repeats, INT, false, "N", NULL, "the best is reported"),
 };
 #undef R

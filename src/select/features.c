@@ -7,6 +7,32 @@
 #include "base/log.h"
 #include "base/random.h"
 
+sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim)
+{
+    if (n <= 0 || dim <= 0)
+        return sc_fail(SC_BAD_INPUT, "%s: empty, there is nothing to select from", what);
+    if (n > INT32_MAX || dim > (1 << 20))
+        return sc_fail(SC_BAD_INPUT,
+                       "%s: %lld rows of width %lld are more than a selection can take (%d, %d)", what,
+                       (long long)n, (long long)dim, INT32_MAX, 1 << 20);
+    int64_t bad = n;
+#pragma omp parallel for schedule(static) reduction(min : bad)
+    for (int64_t i = 0; i < n; i++) {
+        bool finite = true;
+        for (int64_t d = 0; d < dim; d++)
+            finite = finite && isfinite(x[i * dim + d]);
+        if (!finite && i < bad)
+            bad = i;
+    }
+    if (bad == n)
+        return SC_OK;
+    int64_t d = 0;
+    while (isfinite(x[bad * dim + d]))
+        d++;
+    return sc_fail(SC_BAD_INPUT, "%s: row %lld (counted from 0) holds %s at position %lld", what,
+                   (long long)bad, isnan(x[bad * dim + d]) ? "NaN" : "infinity", (long long)d);
+}
+
 sc_status features_open(const char *path, int64_t n_rows, features *out)
 {
     sc_status status = SC_OK;
@@ -15,41 +41,13 @@ sc_status features_open(const char *path, int64_t n_rows, features *out)
     out->x = out->file.data;
     out->n = out->file.shape[0];
     out->dim = out->file.shape[1];
-    if (out->n != n_rows) {
+    if (n_rows >= 0 && out->n != n_rows) {
         status = sc_fail(SC_BAD_INPUT,
                          "%s has %lld rows, but the data set has %lld reviews; embed this data set again",
                          path, (long long)out->n, (long long)n_rows);
         goto cleanup;
     }
-    if (out->n == 0 || out->dim == 0) {
-        status = sc_fail(SC_BAD_INPUT, "%s is empty: there is nothing to select from", path);
-        goto cleanup;
-    }
-    if (out->n > INT32_MAX || out->dim > (1 << 20)) {
-        status =
-            sc_fail(SC_BAD_INPUT, "%s: %lld rows of width %lld are more than a selection can take (%d, %d)",
-                    path, (long long)out->n, (long long)out->dim, INT32_MAX, 1 << 20);
-        goto cleanup;
-    }
-    int64_t bad = out->n;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-    for (int64_t i = 0; i < out->n; i++) {
-        bool finite = true;
-        for (int64_t d = 0; d < out->dim; d++)
-            finite = finite && isfinite(out->x[i * out->dim + d]);
-        if (!finite && i < bad)
-            bad = i;
-    }
-    if (bad < out->n) {
-        int64_t d = 0;
-        while (isfinite(out->x[bad * out->dim + d]))
-            d++;
-        status =
-            sc_fail(SC_BAD_INPUT,
-                    "%s: row %lld (line %lld of reviews.jsonl) holds %s at position %lld; embed it again",
-                    path, (long long)bad, (long long)bad + 1,
-                    isnan(out->x[bad * out->dim + d]) ? "NaN" : "infinity", (long long)d);
-    }
+    SC_TRY(features_check(path, out->x, out->n, out->dim));
 cleanup:
     if (status != SC_OK)
         features_close(out);

@@ -1,15 +1,18 @@
-/* fisher: greedy D-optimal design.
+/* fisher: greedy D-optimal design, exactly, in a few passes over the rows.
  *
- * S = lambda I + sum of x x' over the chosen rows. The next pick has the highest gain
- * g_i = x_i' S^-1 x_i, which is the one that raises log det S most, by log(1 + g). After a pick every gain
- * falls by (x_i . w)^2, w = S^-1 x / sqrt(1 + g): one pass over the rows instead of a quadratic form
- * for each (Chen et al. 2018 for determinantal processes; Sherman and Morrison 1950).
+ * S = lambda I + sum of x x' over the chosen rows. The next pick has the highest gain g_i = x_i' S^-1 x_i, which
+ * raises log det S by log(1 + g). Gains never rise (log det is submodular), so an old gain is a bound. Hence:
  *
- * Two guards keep the sequence that of exact arithmetic. S is held as its Cholesky factor, which takes
- * on x x' by plane rotations (Golub and Van Loan, 6.5.4): an inverse that is downdated instead loses
- * the digits by which gains fall. And gains fall by subtraction: a row whose gain is a small part of what it
- * was has lost digits too, as norms do in pivoted QR (Drmac and Bujanovic 2008), so candidates
- * within that error of the best are computed anew from the factor before one is chosen.
+ *   1. the pool: the M rows with the highest bounds; tau is the highest outside.
+ *   2. picks inside the pool, in double, as long as its best surely beats tau (design_pool).
+ *   3. the flush: one product takes the block's picks from the gains of all rows, in float, and adds to each
+ *      row's slack what rounding may have done to it (design_flush): bound = gain + slack.
+ *
+ * One pass over the rows a block instead of one a pick, and the sequence of arithmetic without rounding: a row is
+ * chosen by a gain computed in double against S^-1, after every row whose bound could beat it. Blocks of
+ * updates to a factorization are those of pivoted QR (Quintana-Orti et al. 1998), whose norms lose their digits in
+ * the same way (Drmac and Bujanovic 2008): where that could decide a pick, S^-1 is built anew from S, and where
+ * even that is not enough, the pick is made with a factor kept by rotations.
  */
 #include <float.h>
 #include <math.h>
@@ -17,199 +20,389 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/order.h"
 #include "select/resident.h"
+#include "select/rotations.h"
 #include "select/strategy.h"
+
+enum { POOL = 1024, BLOCK = 64 };
+static const double EQUAL = 2e-10; /* relative: bounds this near do not tell rows apart */
 
 typedef struct design {
     const selection_task *task;
-    double *r;         /* [dim][dim] upper triangle, R'R = S */
-    double *gains;     /* [n] */
-    double *before;    /* [n] the gain when it was last computed, not subtracted from */
-    int64_t *computed; /* [n] before which pick that was */
-    bool *chosen;      /* [n] */
-    double *w, *work;  /* [dim] */
-    int64_t *stale;    /* [n] */
-    resident d_gains, d_x, d_w;
+    const ops *ops;
+    double *gains, *slack, *norms; /* [n] gains of chosen rows are -infinity */
+    resident d_gains, d_slack, d_norms, d_x;
+    double *s, *a; /* [dim][dim] S and its inverse */
+    resident d_s, d_a, d_l, d_scratch;
+    double a_norm, drift; /* |A| at most; sum of squares of what updates may have added to its error */
+    int64_t n_built;      /* picks in S when A was last built from it */
+    /* the pool and the block */
+    int32_t *order;
+    int64_t *rows;
+    float *x, *x_rows, *w32; /* [POOL][dim], [BLOCK][dim] twice */
+    double *pool_gains, *pool_slack, *pool_norms, *w, *x64;
+    resident d_rows, d_pool_x, d_pool_gains, d_pool_slack, d_pool_norms, d_w, d_w32, d_x64, d_picks, d_found,
+        d_work;
+    int64_t *picks; /* [BLOCK] */
+    double *found;
+    rotations careful;
+    uint8_t *fresh; /* [n] for the careful pick */
+    int64_t t;
+    double total;
+    selection_pick *out;
+    progress *p;
 } design;
 
-/* The rounding error that a gain may carry after subtractions from `before`. */
-static double error_of(const design *d, int64_t i)
+static double bound(const void *context, int64_t i)
 {
-    return 64 * DBL_EPSILON * d->before[i];
+    const design *d = context;
+    return d->gains[i] + d->slack[i];
 }
 
-/* v = R'^-1 x, so that x' S^-1 x = |v|^2. */
-static double solve_half(const double *r, const float *x, double *v, int64_t dim)
+/* --- S and its inverse --------------------------------------------------------------------------- */
+
+static void measure_inverse(design *d)
 {
-    double gain = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < d->task->dim * d->task->dim; i++)
+        sum += d->a[i] * d->a[i];
+    const double most = 1 / d->task->lambda;
+    d->a_norm = sqrt(sum) < most ? sqrt(sum) : most;
+}
+
+/* x'Ax is known within this much of |x|^2. Rounding errors of the updates add up as a random walk does. */
+static double inverse_error(const design *d)
+{
+    return 2 * DBL_EPSILON * d->a_norm + sqrt(d->drift);
+}
+
+/* A from S by Cholesky, unless S is too ill-conditioned for that to help: *done is false then. */
+static sc_status build_inverse(design *d, bool *done)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = d->task->dim;
+    double trace = 0;
+    *done = false;
     for (int64_t k = 0; k < dim; k++)
-        v[k] = (double)x[k];
-    for (int64_t k = 0; k < dim; k++) {
-        const double *row = r + k * dim;
-        const double value = v[k] / row[k];
-        v[k] = value;
-        gain += value * value;
-        if (value != 0)
-            for (int64_t j = k + 1; j < dim; j++)
-                v[j] -= value * row[j];
-    }
-    return gain;
-}
-
-/* v = R^-1 v. */
-static void solve_rest(const double *r, double *v, int64_t dim)
-{
-    for (int64_t k = dim - 1; k >= 0; k--) {
-        const double *row = r + k * dim;
-        double sum = v[k];
-        for (int64_t j = k + 1; j < dim; j++)
-            sum -= row[j] * v[j];
-        v[k] = sum / row[k];
-    }
-}
-
-/* R'R + x x' becomes the new R'R; x is used up. */
-static void add_row(double *r, double *x, int64_t dim)
-{
-    for (int64_t k = 0; k < dim; k++) {
-        if (x[k] == 0)
-            continue;
-        double *row = r + k * dim;
-        const double norm = hypot(row[k], x[k]), c = row[k] / norm, s = x[k] / norm;
-        row[k] = norm;
-        for (int64_t j = k + 1; j < dim; j++) {
-            const double a = row[j], b = x[j];
-            row[j] = c * a + s * b;
-            x[j] = c * b - s * a;
-        }
-    }
-}
-
-/* The highest gain, the lowest row if several have it. */
-static int64_t highest(const design *d)
-{
-    int64_t best = -1;
-    for (int64_t i = 0; i < d->task->n; i++)
-        if (!d->chosen[i] && (best < 0 || d->gains[i] > d->gains[best]))
-            best = i;
-    return best;
-}
-
-/* Computes the gains that could be the highest within their error, before pick t. */
-static sc_status refresh(design *d, int64_t t)
-{
-    const int64_t n = d->task->n, dim = d->task->dim;
-    double floor = -INFINITY;
-    for (int64_t i = 0; i < n; i++)
-        if (!d->chosen[i] && d->gains[i] - error_of(d, i) > floor)
-            floor = d->gains[i] - error_of(d, i);
-    int64_t n_stale = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (!d->chosen[i] && d->computed[i] != t && d->gains[i] + error_of(d, i) >= floor &&
-            error_of(d, i) > 1e-12 * d->gains[i])
-            d->stale[n_stale++] = i;
-    if (n_stale == 0)
+        trace += d->s[k * dim + k];
+    if (d->n_built == d->t || !(DBL_EPSILON * trace * d->a_norm < 1e-11))
         return SC_OK;
-    bool failed = false;
-#pragma omp parallel
-    {
-        double *v = malloc((size_t)dim * sizeof *v);
-        if (!v) {
-#pragma omp atomic write
-            failed = true;
-        }
-#pragma omp for schedule(dynamic, 16)
-        for (int64_t s = 0; s < n_stale; s++)
-            if (v) {
-                const int64_t i = d->stale[s];
-                d->gains[i] = solve_half(d->r, d->task->x + i * dim, v, dim);
-                d->before[i] = d->gains[i];
-                d->computed[i] = t;
-            }
-        free(v);
-    }
-    if (failed)
-        return sc_fail(SC_MEMORY, "select fisher: no memory for a row of %lld values", (long long)dim);
-    return resident_push(&d->d_gains);
+    SC_TRY(resident_push(&d->d_s));
+    SC_TRY(d->ops->cholesky(NULL, d->d_l.device, d->d_s.device, dim, done));
+    if (!*done)
+        return SC_OK;
+    SC_TRY(d->ops->cholesky_inverse(NULL, d->d_a.device, d->d_l.device, dim, d->d_scratch.device));
+    SC_TRY(resident_pull(&d->d_a));
+    measure_inverse(d);
+    d->drift = 0;
+    d->n_built = d->t;
+cleanup:
+    return status;
 }
 
-static sc_status design_open(design *d, const selection_task *task)
+/* --- one block ------------------------------------------------------------------------------------- */
+
+/* Puts the m rows with the highest bounds to the front, and finds the highest bound behind them. Bounds as good as
+ * equal to that one count as equal, so that of equal rows the lowest are in the pool and tau_row, the lowest of
+ * those outside, is behind them. */
+static void split(design *d, int64_t n_left, int64_t m, design_pool *pool)
+{
+    double tau = -INFINITY;
+    order_split(d->order, n_left, m, bound, d);
+    for (int64_t i = m; i < n_left; i++)
+        tau = bound(d, d->order[i]) > tau ? bound(d, d->order[i]) : tau;
+    pool->tau = tau;
+    pool->tau_row = -1;
+    if (m == n_left)
+        return;
+    /* higher | equal | lower (Dijkstra's partition) */
+    int64_t higher = 0, lower = n_left;
+    for (int64_t i = 0; i < lower;) {
+        const int32_t row = d->order[i];
+        const double b = bound(d, row);
+        if (b > tau * (1 + EQUAL)) {
+            d->order[i++] = d->order[higher];
+            d->order[higher++] = row;
+        } else if (b < tau * (1 - EQUAL)) {
+            d->order[i] = d->order[--lower];
+            d->order[lower] = row;
+        } else {
+            i++;
+        }
+    }
+    order_ascending(d->order + higher, lower - higher);
+    pool->tau_row = d->order[m];
+    for (int64_t i = m; i < lower; i++)
+        pool->tau = bound(d, d->order[i]) > pool->tau ? bound(d, d->order[i]) : pool->tau;
+}
+
+/* Gathers the pool: the rows with the highest bounds. */
+static sc_status form_pool(design *d, design_pool *pool, int64_t *n_pool)
+{
+    sc_status status = SC_OK;
+    const int64_t n = d->task->n, dim = d->task->dim;
+    int64_t n_left = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (d->gains[i] != -INFINITY)
+            d->order[n_left++] = (int32_t)i;
+    const int64_t m = n_left < POOL ? n_left : POOL;
+    split(d, n_left, m, pool);
+    order_ascending(d->order, m);
+    for (int64_t q = 0; q < m; q++) {
+        const int64_t row = d->order[q];
+        d->rows[q] = row;
+        d->pool_gains[q] = d->gains[row];
+        d->pool_slack[q] = d->slack[row];
+        d->pool_norms[q] = d->norms[row];
+        memcpy(d->x + q * dim, d->task->x + row * dim, (size_t)dim * sizeof *d->x);
+    }
+    SC_TRY(resident_push(&d->d_rows));
+    SC_TRY(resident_push(&d->d_pool_gains));
+    SC_TRY(resident_push(&d->d_pool_slack));
+    SC_TRY(resident_push(&d->d_pool_norms));
+    SC_TRY(resident_push(&d->d_pool_x));
+    *n_pool = m;
+cleanup:
+    return status;
+}
+
+static void record(design *d, int64_t row, double gain)
+{
+    d->total += log1p(gain);
+    d->out[d->t++] = (selection_pick){.row = row, .score = gain, .gain = log1p(gain), .objective = d->total};
+    d->gains[row] = -INFINITY;
+    progress_add(d->p, 1);
+}
+
+/* Takes n picks, whose vectors w and rows x stand on the host, from all gains, and puts them into S and A. */
+static sc_status flush(design *d, int64_t n)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = d->task->dim;
+    double squares = 0;
+    for (int64_t i = 0; i < n * dim; i++) {
+        d->w32[i] = (float)d->w[i];
+        d->x64[i] = (double)d->x_rows[i];
+        squares += d->w[i] * d->w[i];
+    }
+    SC_TRY(resident_push(&d->d_w));
+    SC_TRY(resident_push(&d->d_w32));
+    SC_TRY(resident_push(&d->d_x64));
+    SC_TRY(resident_push(&d->d_gains));
+    SC_TRY(resident_push(&d->d_slack));
+    SC_TRY(d->ops->design_flush(NULL, d->d_gains.device, d->d_slack.device, d->d_norms.device, d->d_x.device,
+                                d->d_w32.device, d->task->n, dim, n, sqrt(squares)));
+    SC_TRY(resident_pull(&d->d_gains));
+    SC_TRY(resident_pull(&d->d_slack));
+    SC_TRY(d->ops->rank_update(NULL, d->d_a.device, d->d_w.device, dim, n, -1));
+    SC_TRY(d->ops->rank_update(NULL, d->d_s.device, d->d_x64.device, dim, n, 1));
+    SC_TRY(resident_pull(&d->d_a));
+    SC_TRY(resident_pull(&d->d_s));
+    d->drift += DBL_EPSILON * d->a_norm * DBL_EPSILON * d->a_norm;
+    measure_inverse(d);
+cleanup:
+    return status;
+}
+
+/* Picks in the pool and flushes them. *stop says why there are no more; *n how many there are. */
+static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t *n)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = d->task->dim;
+    design_pool pool = {.x = d->d_pool_x.device,
+                        .rows = d->d_rows.device,
+                        .norms = d->d_pool_norms.device,
+                        .gains = d->d_pool_gains.device,
+                        .slack = d->d_pool_slack.device,
+                        .a = d->d_a.device,
+                        .a_error = inverse_error(d),
+                        .dim = dim,
+                        .most = most,
+                        .w = d->d_w.device,
+                        .picks = d->d_picks.device,
+                        .found = d->d_found.device};
+    SC_TRY(form_pool(d, &pool, &pool.m));
+    SC_TRY(d->ops->design_pool(NULL, &pool, d->d_work.device));
+    SC_TRY(resident_pull(&d->d_pool_gains));
+    SC_TRY(resident_pull(&d->d_pool_slack));
+    SC_TRY(resident_pull(&d->d_picks));
+    SC_TRY(resident_pull(&d->d_found));
+    SC_TRY(resident_pull(&d->d_w));
+    for (int64_t l = 0; l < pool.n; l++) {
+        record(d, d->rows[d->picks[l]], d->found[l]);
+        memcpy(d->x_rows + l * dim, d->x + d->picks[l] * dim, (size_t)dim * sizeof *d->x);
+    }
+    if (pool.n > 0)
+        SC_TRY(flush(d, pool.n));
+    /* The pool knows its own gains better than the flush does. */
+    for (int64_t q = 0; q < pool.m; q++) {
+        d->gains[d->rows[q]] = d->pool_gains[q];
+        d->slack[d->rows[q]] = d->pool_slack[q];
+    }
+    *stop = pool.stop;
+    *n = pool.n;
+cleanup:
+    return status;
+}
+
+/* --- one careful pick ------------------------------------------------------------------------------ */
+
+/* One pick by the factor kept by rotations, over all rows, and its flush. */
+static sc_status pick_carefully(design *d)
+{
+    sc_status status = SC_OK;
+    const int64_t n = d->task->n, dim = d->task->dim;
+    int64_t best = -1;
+    if (!d->careful.r) {
+        SC_TRY(rotations_open(&d->careful, dim, d->task->lambda));
+        SC_TRY(sc_alloc(&d->fresh, (size_t)n, 1));
+    }
+    while (d->careful.n < d->t)
+        rotations_add(&d->careful, d->task->x + d->out[d->careful.n].row * dim);
+    memset(d->fresh, 0, (size_t)n);
+    for (;;) {
+        best = -1;
+        for (int64_t i = 0; i < n; i++)
+            if (d->gains[i] != -INFINITY && (best < 0 || bound(d, i) > bound(d, best)))
+                best = i;
+        d->gains[best] = rotations_gain(&d->careful, d->task->x + best * dim, d->w);
+        d->slack[best] = 0;
+        if (d->fresh[best])
+            break;
+        d->fresh[best] = 1;
+    }
+    const double gain = d->gains[best];
+    rotations_solve(&d->careful, d->w);
+    for (int64_t k = 0; k < dim; k++)
+        d->w[k] /= sqrt(1 + gain);
+    for (int64_t i = 0; i < n; i++)
+        if (d->fresh[i])
+            d->slack[i] = 64 * DBL_EPSILON * d->gains[i];
+    memcpy(d->x_rows, d->task->x + best * dim, (size_t)dim * sizeof *d->x_rows);
+    record(d, best, gain);
+    SC_TRY(flush(d, 1));
+cleanup:
+    return status;
+}
+
+/* --- the whole ------------------------------------------------------------------------------------- */
+
+static sc_status check_table(const ops *table)
+{
+    if (!table->design_flush || !table->design_pool || !table->design_pool_workspace || !table->rank_update ||
+        !table->cholesky || !table->cholesky_inverse || !table->cholesky_inverse_workspace)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_pool; use --device cpu",
+                       table->name);
+    return SC_OK;
+}
+
+static sc_status design_open(design *d, const selection_task *task, selection_pick *picks)
 {
     sc_status status = SC_OK;
     const ops *table = task->device->ops;
-    const size_t n = (size_t)task->n, dim = (size_t)task->dim;
-    *d = (design){.task = task};
-    if (!table->design_update)
-        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_update; use --device cpu",
-                       table->name);
-    SC_TRY(sc_alloc(&d->r, dim * dim, sizeof *d->r));
+    const size_t n = (size_t)task->n, dim = (size_t)task->dim, m = n < POOL ? n : POOL;
+    const size_t square = dim * dim * sizeof(double);
+    *d = (design){.task = task, .ops = table, .out = picks};
+    SC_TRY(check_table(table));
     SC_TRY(sc_alloc(&d->gains, n, sizeof *d->gains));
-    SC_TRY(sc_alloc(&d->before, n, sizeof *d->before));
-    SC_TRY(sc_alloc(&d->computed, n, sizeof *d->computed));
-    SC_TRY(sc_alloc(&d->chosen, n, sizeof *d->chosen));
-    SC_TRY(sc_alloc(&d->w, dim, sizeof *d->w));
-    SC_TRY(sc_alloc(&d->work, dim, sizeof *d->work));
-    SC_TRY(sc_alloc(&d->stale, n, sizeof *d->stale));
-    for (size_t k = 0; k < dim; k++)
-        d->r[k * dim + k] = sqrt(task->lambda);
+    SC_TRY(sc_alloc(&d->slack, n, sizeof *d->slack));
+    SC_TRY(sc_alloc(&d->norms, n, sizeof *d->norms));
+    SC_TRY(sc_alloc(&d->s, dim * dim, sizeof *d->s));
+    SC_TRY(sc_alloc(&d->a, dim * dim, sizeof *d->a));
+    SC_TRY(sc_alloc(&d->order, n, sizeof *d->order));
+    SC_TRY(sc_alloc(&d->rows, m, sizeof *d->rows));
+    SC_TRY(sc_alloc(&d->x, m * dim, sizeof *d->x));
+    SC_TRY(sc_alloc(&d->pool_gains, m, sizeof *d->pool_gains));
+    SC_TRY(sc_alloc(&d->pool_slack, m, sizeof *d->pool_slack));
+    SC_TRY(sc_alloc(&d->pool_norms, m, sizeof *d->pool_norms));
+    SC_TRY(sc_alloc(&d->w, BLOCK * dim, sizeof *d->w));
+    SC_TRY(sc_alloc(&d->w32, BLOCK * dim, sizeof *d->w32));
+    SC_TRY(sc_alloc(&d->x_rows, BLOCK * dim, sizeof *d->x_rows));
+    SC_TRY(sc_alloc(&d->x64, BLOCK * dim, sizeof *d->x64));
+    SC_TRY(sc_alloc(&d->picks, BLOCK, sizeof *d->picks));
+    SC_TRY(sc_alloc(&d->found, BLOCK, sizeof *d->found));
+    for (size_t k = 0; k < dim; k++) {
+        d->s[k * dim + k] = task->lambda;
+        d->a[k * dim + k] = 1 / task->lambda;
+    }
+    measure_inverse(d);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < task->n; i++) {
         double sum = 0;
         for (int64_t j = 0; j < task->dim; j++)
             sum += (double)task->x[i * task->dim + j] * (double)task->x[i * task->dim + j];
-        d->gains[i] = d->before[i] = sum / task->lambda;
+        d->norms[i] = sqrt(sum);
+        d->gains[i] = sum / task->lambda;
+        d->slack[i] = 64 * DBL_EPSILON * d->gains[i];
     }
     SC_TRY(resident_open(table, d->gains, n * sizeof *d->gains, &d->d_gains));
+    SC_TRY(resident_open(table, d->slack, n * sizeof *d->slack, &d->d_slack));
+    SC_TRY(resident_open(table, d->norms, n * sizeof *d->norms, &d->d_norms));
     SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, n * dim * sizeof *task->x, &d->d_x));
-    SC_TRY(resident_open(table, d->w, dim * sizeof *d->w, &d->d_w));
+    SC_TRY(resident_open(table, d->s, square, &d->d_s));
+    SC_TRY(resident_open(table, d->a, square, &d->d_a));
+    SC_TRY(resident_scratch(table, square, &d->d_l));
+    SC_TRY(resident_scratch(table, table->cholesky_inverse_workspace(task->dim), &d->d_scratch));
+    SC_TRY(resident_open(table, d->rows, m * sizeof *d->rows, &d->d_rows));
+    SC_TRY(resident_open(table, d->x, m * dim * sizeof *d->x, &d->d_pool_x));
+    SC_TRY(resident_open(table, d->pool_gains, m * sizeof *d->pool_gains, &d->d_pool_gains));
+    SC_TRY(resident_open(table, d->pool_slack, m * sizeof *d->pool_slack, &d->d_pool_slack));
+    SC_TRY(resident_open(table, d->pool_norms, m * sizeof *d->pool_norms, &d->d_pool_norms));
+    SC_TRY(resident_open(table, d->w, BLOCK * dim * sizeof *d->w, &d->d_w));
+    SC_TRY(resident_open(table, d->w32, BLOCK * dim * sizeof *d->w32, &d->d_w32));
+    SC_TRY(resident_open(table, d->x64, BLOCK * dim * sizeof *d->x64, &d->d_x64));
+    SC_TRY(resident_open(table, d->picks, BLOCK * sizeof *d->picks, &d->d_picks));
+    SC_TRY(resident_open(table, d->found, BLOCK * sizeof *d->found, &d->d_found));
+    SC_TRY(resident_scratch(table, table->design_pool_workspace((int64_t)m, task->dim, BLOCK), &d->d_work));
 cleanup:
     return status;
 }
 
 static void design_close(design *d)
 {
-    resident_close(&d->d_gains);
-    resident_close(&d->d_x);
-    resident_close(&d->d_w);
-    free(d->r);
-    free(d->gains);
-    free(d->before);
-    free(d->computed);
-    free(d->chosen);
-    free(d->w);
-    free(d->work);
-    free(d->stale);
+    resident *places[] = {&d->d_gains, &d->d_slack,      &d->d_norms,      &d->d_x,          &d->d_s,
+                          &d->d_a,     &d->d_l,          &d->d_scratch,    &d->d_rows,       &d->d_pool_x,
+                          &d->d_w,     &d->d_pool_gains, &d->d_pool_slack, &d->d_pool_norms, &d->d_w32,
+                          &d->d_x64,   &d->d_picks,      &d->d_found,      &d->d_work};
+    void *arrays[] = {d->gains, d->slack, d->norms,      d->s,          d->a,          d->order,
+                      d->rows,  d->x,     d->pool_gains, d->pool_slack, d->w,          d->x_rows,
+                      d->w32,   d->x64,   d->picks,      d->found,      d->pool_norms, d->fresh};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        resident_close(places[i]);
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+    rotations_close(&d->careful);
 }
 
 sc_status fisher_select(const selection_task *task, selection_pick *picks)
 {
     sc_status status = SC_OK;
-    const int64_t dim = task->dim;
-    const ops *table = task->device->ops;
     design d;
-    double total = 0;
+    int64_t idle = 0;
     progress *p = progress_begin("select fisher", "picks", task->budget);
-    SC_TRY(design_open(&d, task));
-    for (int64_t t = 0; t < task->budget; t++) {
+    SC_TRY(design_open(&d, task, picks));
+    d.p = p;
+    while (d.t < task->budget) {
+        const int64_t left = task->budget - d.t;
+        design_stop stop;
+        int64_t n;
         SC_TRY(check_cancelled());
-        if (t > 0)
-            SC_TRY(refresh(&d, t));
-        const int64_t row = highest(&d);
-        const float *x = task->x + row * dim;
-        const double gain = solve_half(d.r, x, d.w, dim);
-        total += log1p(gain);
-        picks[t] = (selection_pick){.row = row, .score = gain, .gain = log1p(gain), .objective = total};
-        d.chosen[row] = true;
-        solve_rest(d.r, d.w, dim);
-        for (int64_t k = 0; k < dim; k++) {
-            d.w[k] /= sqrt(1 + gain);
-            d.work[k] = (double)x[k];
+        SC_TRY(pick_block(&d, left < BLOCK ? left : BLOCK, &stop, &n));
+        if (n > 0) {
+            idle = 0;
+            continue;
         }
-        add_row(d.r, d.work, dim);
-        SC_TRY(resident_push(&d.d_w));
-        SC_TRY(table->design_update(NULL, d.d_gains.device, d.d_x.device, d.d_w.device, task->n, dim));
-        SC_TRY(resident_pull(&d.d_gains));
-        progress_add(p, 1);
+        /* The pool's bounds are tighter now, and the next one may do. If rounding is in the way, or more rows
+         * than a pool holds are as good as equal, ... */
+        idle++;
+        bool built = false;
+        if (stop == DESIGN_UNSURE)
+            SC_TRY(build_inverse(&d, &built));
+        if (!built && (stop == DESIGN_UNSURE || idle > 2 + task->n / POOL)) {
+            SC_TRY(pick_carefully(&d));
+            idle = 0;
+        }
     }
 cleanup:
     design_close(&d);

@@ -198,9 +198,14 @@ sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *opti
     SC_TRY(sc_alloc(&before, (size_t)n, sizeof *before));
     SC_TRY(resident_open(w.ops, sums, (size_t)k * (size_t)dim * sizeof *sums, &w.sums));
     SC_TRY(resident_open(w.ops, counts, (size_t)k * sizeof *counts, &w.counts));
-    p = progress_begin("k-means++", "centres", k);
-    SC_TRY(plus_plus(&w, options->seed, p));
-    progress_end(p);
+    if (options->centres) {
+        memcpy(w.centres.host, options->centres, (size_t)k * (size_t)dim * sizeof(float));
+        SC_TRY(resident_push(&w.centres));
+    } else {
+        p = progress_begin("k-means++", "centres", k);
+        SC_TRY(plus_plus(&w, options->seed, p));
+        progress_end(p);
+    }
     p = progress_begin("k-means", "iterations", limit);
     const double enough = options->tolerance > 0 ? options->tolerance * mean_variance(&w) : 0;
     SC_TRY(assign(&w, w.centres.device, w.k));

@@ -13,6 +13,7 @@ typedef struct kmeans_options {
     int64_t max_iterations; /* of Lloyd; 0: 100 */
     double tolerance;       /* stop when the centres' squared shift is at most this times the mean variance
                                of a column; 0: until no label changes */
+    const float *centres;   /* [k][dim] to start from; NULL: k-means++ */
 } kmeans_options;
 
 typedef struct kmeans_result {

@@ -5,13 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "data/dataset.h"
-#include "select/features.h"
-#include "select/kmeans.h"
-#include "select/strategy.h"
+#include "data/ids.h"
+#include "select/selector.h"
 
 sc_select_options sc_select_default(void)
 {
@@ -26,11 +24,17 @@ sc_select_options sc_select_default(void)
                                .lambda = 1};
 }
 
-static double seconds_now(void)
+static sc_selector_options selector_options(const sc_select_options *o)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return (sc_selector_options){.struct_size = sizeof(sc_selector_options),
+                                 .common = o->common,
+                                 .strategy = o->strategy,
+                                 .budget = o->budget,
+                                 .clusters = o->clusters,
+                                 .temperature = o->temperature,
+                                 .alpha = o->alpha,
+                                 .js_form = o->js_form,
+                                 .lambda = o->lambda};
 }
 
 static sc_status check_options(const sc_select_options *o, const strategy **found)
@@ -41,121 +45,35 @@ static sc_status check_options(const sc_select_options *o, const strategy **foun
                        "select: the options are not those of this library; start from sc_select_default()");
     if (!o->data || !o->embeddings || !o->out || !o->strategy || !o->view || !o->js_form)
         return sc_fail(SC_USAGE, "select needs data, embeddings, out, strategy, view and js_form");
-    SC_TRY(strategy_find(o->strategy, found));
     if (strcmp(o->view, "semantic") != 0)
         return sc_fail(SC_USAGE, "unknown view \"%s\"; there is: semantic", o->view);
-    if (o->budget < 1)
-        return sc_fail(SC_USAGE, "select: the budget is %lld; give --budget N with N of at least 1",
-                       (long long)o->budget);
-    if (o->clusters < 1 || o->clusters > 1000000)
-        return sc_fail(SC_USAGE, "select: %lld clusters; give --clusters from 1 to 1000000",
-                       (long long)o->clusters);
-    if (!(o->temperature > 0) || !isfinite(o->temperature))
-        return sc_fail(SC_USAGE, "select: the temperature is %g; it must be above 0", o->temperature);
-    const bool sum = strcmp(o->js_form, "sum") == 0;
-    if (!sum && strcmp(o->js_form, "mix") != 0)
-        return sc_fail(SC_USAGE, "unknown js form \"%s\"; there are: mix, sum", o->js_form);
-    if (!(o->alpha >= 0) || !isfinite(o->alpha) || (!sum && o->alpha > 1))
-        return sc_fail(SC_USAGE, "select: alpha is %g; it must be %s", o->alpha,
-                       sum ? "0 or more with the form \"sum\"" : "from 0 to 1 with the form \"mix\"");
-    if (!(o->lambda > 0) || !isfinite(o->lambda))
-        return sc_fail(SC_USAGE, "select: lambda is %g; it must be above 0", o->lambda);
+    const sc_selector_options selector = selector_options(o);
+    SC_TRY(selector_check(&selector, found));
 cleanup:
     return status;
 }
 
-/* Cluster distributions of all rows. */
-typedef struct clustering {
-    kmeans_result kmeans;
-    double *p, *entropy;
-} clustering;
-
-static void clustering_free(clustering *c)
-{
-    kmeans_free(&c->kmeans);
-    free(c->p);
-    free(c->entropy);
-    *c = (clustering){0};
-}
-
-/* Centres of a file, moved and scaled as the rows are. */
-static sc_status read_centres(const char *path, const centred *rows, float **out, int64_t *k)
+/* Centres of a file, as wide as the rows. */
+static sc_status read_centres(const char *path, int64_t dim, float **out, int64_t *k)
 {
     sc_status status = SC_OK;
     npy_file file = {0};
     SC_TRY(npy_open_as(path, NPY_F4, 2, &file));
     *k = file.shape[0];
-    if (*k < 1 || *k > 1000000 || file.shape[1] != rows->dim) {
+    if (*k < 1 || *k > 1000000 || file.shape[1] != dim) {
         status =
             sc_fail(SC_BAD_INPUT, "%s holds %lld centres of width %lld, but the embeddings are %lld wide",
-                    path, (long long)*k, (long long)file.shape[1], (long long)rows->dim);
+                    path, (long long)*k, (long long)file.shape[1], (long long)dim);
         goto cleanup;
     }
-    SC_TRY(sc_alloc(out, (size_t)*k * (size_t)rows->dim, sizeof **out));
-    for (int64_t j = 0; j < *k; j++)
-        for (int64_t d = 0; d < rows->dim; d++) {
-            const float v = ((const float *)file.data)[j * rows->dim + d];
-            const float moved = (float)(((double)v - rows->mean[d]) * rows->scale);
-            if (!isfinite(v) || !isfinite(moved)) {
-                status =
-                    sc_fail(SC_BAD_INPUT, "%s: centre %lld holds a value that is not usable at position %lld",
-                            path, (long long)j, (long long)d);
-                goto cleanup;
-            }
-            (*out)[j * rows->dim + d] = moved;
-        }
+    SC_TRY(sc_alloc(out, (size_t)*k * (size_t)dim, sizeof **out));
+    memcpy(*out, file.data, (size_t)*k * (size_t)dim * sizeof **out);
 cleanup:
     npy_close(&file);
     return status;
 }
 
-static sc_status cluster_rows(const sc_select_options *o, device *dev, const centred *rows, clustering *out)
-{
-    sc_status status = SC_OK;
-    const ops *table = dev->ops;
-    const size_t n = (size_t)rows->n, dim = (size_t)rows->dim;
-    resident x = {0}, centres = {0}, p = {0}, entropy = {0}, scratch = {0};
-    float *given = NULL;
-    int64_t k = 0;
-    SC_TRY(resident_open(table, rows->x, n * dim * sizeof *rows->x, &x));
-    if (o->centres) {
-        SC_TRY(read_centres(o->centres, rows, &given, &k));
-        SC_TRY(kmeans_given(&x, rows->n, rows->dim, given, k, &out->kmeans));
-    } else {
-        const kmeans_options settings = {
-            .k = o->clusters, .seed = (uint64_t)o->common.seed, .tolerance = 1e-4};
-        SC_TRY(kmeans(&x, rows->n, rows->dim, &settings, &out->kmeans));
-        if (!out->kmeans.converged)
-            log_warn("k-means stopped after %lld iterations without settling",
-                     (long long)out->kmeans.iterations);
-    }
-    k = out->kmeans.k;
-    if (!table->cluster_softmax || !table->cluster_softmax_workspace) {
-        status = sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_softmax; use --device cpu",
-                         table->name);
-        goto cleanup;
-    }
-    SC_TRY(sc_alloc(&out->p, n * (size_t)k, sizeof *out->p));
-    SC_TRY(sc_alloc(&out->entropy, n, sizeof *out->entropy));
-    SC_TRY(resident_open(table, out->kmeans.centres, (size_t)k * dim * sizeof(float), &centres));
-    SC_TRY(resident_open(table, out->p, n * (size_t)k * sizeof(double), &p));
-    SC_TRY(resident_open(table, out->entropy, n * sizeof(double), &entropy));
-    SC_TRY(resident_scratch(table, table->cluster_softmax_workspace(rows->n, k, rows->dim), &scratch));
-    SC_TRY(table->cluster_softmax(NULL, p.device, entropy.device, x.device, centres.device, rows->n, k,
-                                  rows->dim, o->temperature * rows->scale, scratch.device));
-    SC_TRY(resident_pull(&p));
-    SC_TRY(resident_pull(&entropy));
-cleanup:
-    resident_close(&x);
-    resident_close(&centres);
-    resident_close(&p);
-    resident_close(&entropy);
-    resident_close(&scratch);
-    free(given);
-    return status;
-}
-
-static json_t *pick_json(const strategy *s, const dataset *data, const selection_pick *pick, int64_t rank)
+static json_t *pick_json(const strategy *s, const dataset *data, const sc_pick *pick, int64_t rank)
 {
     const review *r = &data->reviews[pick->row];
     json_t *line = json_object();
@@ -178,7 +96,7 @@ static json_t *pick_json(const strategy *s, const dataset *data, const selection
 }
 
 static sc_status write_selection(const char *path, const strategy *s, const dataset *data,
-                                 const selection_pick *picks, int64_t budget)
+                                 const sc_pick *picks, int64_t budget)
 {
     sc_status status = SC_OK;
     file_writer *w = NULL;
@@ -207,7 +125,7 @@ static sc_status sibling(const char *path, const char *ending, strbuf *out)
 
 static sc_status write_summary(const char *path, const sc_select_options *o, const strategy *s,
                                const device *dev, const dataset *data, const clustering *c,
-                               const selection_pick *picks, const sc_select_result *result)
+                               const sc_pick *picks, const sc_select_result *result)
 {
     json_t *settings = json_object(), *root = json_object(), *curve = json_array();
     json_object_set_new(settings, "strategy", json_string(s->name));
@@ -259,6 +177,19 @@ cleanup:
     return status;
 }
 
+/* The item of every review, numbered by first mention. */
+static sc_status number_items(const dataset *data, int32_t **out)
+{
+    sc_status status = SC_OK;
+    id_table known = {0};
+    SC_TRY(sc_alloc(out, data->n_reviews, sizeof **out));
+    for (size_t i = 0; i < data->n_reviews; i++)
+        SC_TRY(id_table_put(&known, data->reviews[i].parent_asin, &(*out)[i], NULL));
+cleanup:
+    id_table_free(&known);
+    return status;
+}
+
 sc_status sc_select(const sc_select_options *options, sc_select_result *result)
 {
     sc_status status = SC_OK;
@@ -269,7 +200,10 @@ sc_status sc_select(const sc_select_options *options, sc_select_result *result)
     features x = {0};
     centred rows = {0};
     clustering clusters = {0};
-    selection_pick *picks = NULL;
+    sc_selector_options selector;
+    sc_pick *picks = NULL;
+    float *centres = NULL;
+    int32_t *items = NULL;
     strbuf map_path = {0}, summary_path = {0};
     sc_select_result r = {0};
 
@@ -283,24 +217,18 @@ sc_status sc_select(const sc_select_options *options, sc_select_result *result)
                          (long long)options->budget, (long long)x.n, (long long)x.n);
         goto cleanup;
     }
-    SC_TRY(features_centre(x.x, x.n, x.dim, &rows));
-    if (chosen->needs & NEEDS_CLUSTERS)
-        SC_TRY(cluster_rows(options, dev, &rows, &clusters));
+    selector = selector_options(options);
+    if (options->centres && chosen->needs & NEEDS_CLUSTERS) {
+        SC_TRY(read_centres(options->centres, x.dim, &centres, &selector.n_centres));
+        selector.centres = centres;
+    }
+    if (chosen->needs & NEEDS_ITEMS) {
+        SC_TRY(number_items(data, &items));
+        selector.items = items;
+    }
     SC_TRY(sc_alloc(&picks, (size_t)options->budget, sizeof *picks));
-    const selection_task task = {.device = dev,
-                                 .x = x.x,
-                                 .n = x.n,
-                                 .dim = x.dim,
-                                 .budget = options->budget,
-                                 .seed = (uint64_t)options->common.seed,
-                                 .p = clusters.p,
-                                 .entropy = clusters.entropy,
-                                 .labels = clusters.kmeans.labels,
-                                 .k = clusters.kmeans.k,
-                                 .alpha = options->alpha,
-                                 .js_sum = strcmp(options->js_form, "sum") == 0,
-                                 .lambda = options->lambda};
-    SC_TRY(chosen->run(&task, picks));
+    SC_TRY(features_centre(x.x, x.n, x.dim, &rows));
+    SC_TRY(selector_run(&selector, chosen, dev, x.x, &rows, picks, &clusters));
     r.n_rows = x.n;
     r.dim = x.dim;
     r.n_selected = options->budget;
@@ -308,7 +236,7 @@ sc_status sc_select(const sc_select_options *options, sc_select_result *result)
 
     SC_TRY(sibling(options->out, "_map.npy", &map_path));
     SC_TRY(sibling(options->out, ".json", &summary_path));
-    SC_TRY(write_map(strbuf_text(&map_path), &rows, task.seed));
+    SC_TRY(write_map(strbuf_text(&map_path), &rows, (uint64_t)options->common.seed));
     r.seconds = seconds_now() - start;
     SC_TRY(write_summary(strbuf_text(&summary_path), options, chosen, dev, data, &clusters, picks, &r));
     /* Last: where it stands, the two beside it do too. */
@@ -319,6 +247,8 @@ cleanup:
     strbuf_free(&map_path);
     strbuf_free(&summary_path);
     free(picks);
+    free(items);
+    free(centres);
     clustering_free(&clusters);
     centred_free(&rows);
     features_close(&x);

@@ -9,6 +9,13 @@ static const strategy strategies[] = {
     {"js", "entropy and Jensen-Shannon divergence over cluster distributions", NEEDS_CLUSTERS,
      PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_DIVERGENCE | PICK_CLUSTER, js_select},
     {"fisher", "greedy D-optimal design over the embeddings", 0, PICK_SCORE | PICK_GAIN, fisher_select},
+    {"kcenter", "the row farthest from everything chosen", 0, PICK_SCORE | PICK_GAIN, kcenter_select},
+    {"kmeans", "the row nearest to each of as many centres, large clusters first", 0,
+     PICK_SCORE | PICK_GAIN | PICK_CLUSTER, kmeans_select},
+    {"entropy", "the highest entropy over cluster distributions", NEEDS_CLUSTERS,
+     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_CLUSTER, entropy_select},
+    {"popularity", "reviews of the items with the most reviews, one of each in turn", NEEDS_ITEMS,
+     PICK_SCORE | PICK_GAIN, popularity_select},
     {"random", "rows drawn by the seed", 0, 0, random_select},
 };
 enum { N_STRATEGIES = sizeof strategies / sizeof *strategies };

@@ -3,15 +3,9 @@
 #define SC_SELECT_STRATEGY_H
 
 #include "device/device.h"
+#include "seedcorn/select.h"
 
-typedef struct selection_pick {
-    int64_t row;
-    double score; /* what the choice was made by */
-    double gain;  /* what it added to the objective */
-    double entropy, divergence;
-    int32_t cluster;
-    double objective; /* after this pick: js: mean score so far; fisher: log det gain; random: 0 */
-} selection_pick;
+typedef sc_pick selection_pick;
 
 /* Which members of a pick a strategy fills, besides row. */
 enum { PICK_SCORE = 1, PICK_GAIN = 2, PICK_ENTROPY = 4, PICK_DIVERGENCE = 8, PICK_CLUSTER = 16 };
@@ -26,12 +20,14 @@ typedef struct selection_task {
     const double *entropy; /* [n] of p, in nats */
     const int32_t *labels; /* [n] nearest centre */
     int64_t k;
+    const int32_t *items; /* [n] the item of each row, numbered from 0 by first mention */
+    int64_t n_items;
     double alpha;
     bool js_sum; /* alpha H + JS; else alpha H + (1 - alpha) JS */
     double lambda;
 } selection_task;
 
-enum { NEEDS_CLUSTERS = 1 };
+enum { NEEDS_CLUSTERS = 1, NEEDS_ITEMS = 2 };
 
 typedef struct strategy {
     const char *name, *summary;
@@ -44,6 +40,10 @@ sc_status strategy_find(const char *name, const strategy **out);
 
 sc_status js_select(const selection_task *task, selection_pick *picks);
 sc_status fisher_select(const selection_task *task, selection_pick *picks);
+sc_status entropy_select(const selection_task *task, selection_pick *picks);
+sc_status kmeans_select(const selection_task *task, selection_pick *picks);
+sc_status popularity_select(const selection_task *task, selection_pick *picks);
+sc_status kcenter_select(const selection_task *task, selection_pick *picks);
 sc_status random_select(const selection_task *task, selection_pick *picks);
 
 #endif

@@ -1,89 +1,12 @@
 // Strategies against textbook implementations that compute everything anew at every pick.
-#include <gtest/gtest.h>
-
 #include <omp.h>
 
-#include <cmath>
-#include <cstring>
-#include <functional>
-#include <random>
-#include <set>
-#include <string>
-#include <vector>
-
-extern "C" {
-#include "select/features.h"
-#include "select/kmeans.h"
-#include "select/strategy.h"
-}
+#include "fixture.h"
 
 namespace
 {
 
-using Floats = std::vector<float>;
 using Matrix = std::vector<long double>;
-
-struct Data {
-    std::string name;
-    int64_t n, dim;
-    Floats x;
-};
-
-Data normal_rows(
-    const std::string &name, int64_t n, int64_t dim, unsigned seed,
-    const std::function<void(Data &)> &change = [](Data &) {})
-{
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    Data d{name, n, dim, Floats(n * dim)};
-    for (float &v : d.x)
-        v = normal(random);
-    change(d);
-    return d;
-}
-
-void unit_norms(Data &d)
-{
-    for (int64_t i = 0; i < d.n; i++) {
-        double sum = 0;
-        for (int64_t j = 0; j < d.dim; j++)
-            sum += (double)d.x[i * d.dim + j] * d.x[i * d.dim + j];
-        for (int64_t j = 0; j < d.dim; j++)
-            d.x[i * d.dim + j] /= (float)std::sqrt(sum);
-    }
-}
-
-std::vector<Data> all_data()
-{
-    return {
-        normal_rows("random", 120, 12, 1),
-        normal_rows("unit norms", 120, 12, 2, unit_norms),
-        normal_rows("duplicates", 90, 8, 3,
-                    [](Data &d) {
-                        for (int64_t i = 30; i < d.n; i++)
-                            std::copy_n(d.x.begin() + (i % 30) * d.dim, d.dim, d.x.begin() + i * d.dim);
-                    }),
-        normal_rows("collinear", 60, 6, 4,
-                    [](Data &d) {
-                        for (int64_t i = 1; i < d.n; i++)
-                            for (int64_t j = 0; j < d.dim; j++)
-                                d.x[i * d.dim + j] = d.x[j] * (float)(i % 7 + 1);
-                    }),
-        normal_rows("constant columns", 80, 10, 5,
-                    [](Data &d) {
-                        for (int64_t i = 0; i < d.n; i++)
-                            d.x[i * d.dim] = 100, d.x[i * d.dim + 1] = -30;
-                    }),
-        normal_rows("one huge row", 80, 9, 6,
-                    [](Data &d) {
-                        for (int64_t j = 0; j < d.dim; j++)
-                            d.x[40 * d.dim + j] *= 1e4f;
-                    }),
-        normal_rows("more columns than rows", 15, 40, 7),
-        normal_rows("one row", 1, 3, 8),
-        normal_rows("zeros", 20, 4, 9, [](Data &d) { std::fill(d.x.begin(), d.x.end(), 0.0f); }),
-    };
-}
 
 // x' S^-1 x by Gaussian elimination with pivoting.
 long double quadratic_form(Matrix s, const float *x, int64_t dim)
@@ -112,38 +35,6 @@ long double quadratic_form(Matrix s, const float *x, int64_t dim)
         form += b[c] * x[c];
     }
     return form;
-}
-
-device *open_device(int threads)
-{
-    sc_common common = sc_common_default();
-    common.device = "cpu";
-    common.threads = threads;
-    device *d = nullptr;
-    EXPECT_EQ(device_open(&common, &d), SC_OK) << sc_last_error();
-    return d;
-}
-
-std::vector<selection_pick> run(const char *name, selection_task task, int threads)
-{
-    const strategy *s = nullptr;
-    EXPECT_EQ(strategy_find(name, &s), SC_OK);
-    device *d = open_device(threads);
-    task.device = d;
-    std::vector<selection_pick> picks(task.budget);
-    EXPECT_EQ(s->run(&task, picks.data()), SC_OK) << sc_last_error();
-    device_close(d);
-    return picks;
-}
-
-void expect_same(const std::vector<selection_pick> &a, const std::vector<selection_pick> &b)
-{
-    ASSERT_EQ(a.size(), b.size());
-    for (size_t t = 0; t < a.size(); t++) {
-        ASSERT_EQ(a[t].row, b[t].row) << "pick " << t;
-        ASSERT_EQ(a[t].score, b[t].score) << "pick " << t;
-        ASSERT_EQ(a[t].objective, b[t].objective) << "pick " << t;
-    }
 }
 
 TEST(Fisher, PicksWhatTheTextbookPicks)
@@ -184,6 +75,59 @@ TEST(Fisher, PicksWhatTheTextbookPicks)
             for (const selection_pick &p : picks)
                 all.insert(p.row);
             EXPECT_EQ((int64_t)all.size(), d.n);
+        }
+}
+
+// The textbook's recursion in long double, and the lowest of equal rows.
+TEST(Fisher, ThePoolsPicksAreThoseOfAllRows)
+{
+    for (const Data &d : many_rows())
+        for (double lambda : {1.0, 1e-3}) {
+            SCOPED_TRACE(d.name + ", lambda " + std::to_string(lambda));
+            selection_task task = {};
+            task.x = d.x.data();
+            task.n = d.n, task.dim = d.dim, task.lambda = lambda, task.budget = 300;
+            const std::vector<selection_pick> picks = run("fisher", task, 1);
+            expect_same(picks, run("fisher", task, 2));
+            const double near = d.name == "some huge rows" ? 1e-6 : 1e-9;
+            Matrix a(d.dim * d.dim), gains(d.n);
+            for (int64_t j = 0; j < d.dim; j++)
+                a[j * d.dim + j] = 1 / (long double)lambda;
+            for (int64_t i = 0; i < d.n; i++)
+                for (int64_t j = 0; j < d.dim; j++)
+                    gains[i] += (long double)d.x[i * d.dim + j] * d.x[i * d.dim + j] / lambda;
+            std::vector<bool> chosen(d.n);
+            for (int64_t t = 0; t < task.budget; t++) {
+                const int64_t row = picks[t].row;
+                const float *x = &d.x[row * d.dim];
+                long double best = -1;
+                for (int64_t i = 0; i < d.n; i++)
+                    if (!chosen[i])
+                        best = std::max(best, gains[i]);
+                ASSERT_FALSE(chosen[row]) << "pick " << t;
+                ASSERT_GE((double)gains[row], (double)(best * (1 - 1e-10L)) - 1e-13) << "pick " << t;
+                ASSERT_NEAR(picks[t].score, (double)gains[row], near * (double)gains[row] + 1e-13);
+                for (int64_t i = 0; i < row; i++)
+                    ASSERT_TRUE(chosen[i] || std::memcmp(x, &d.x[i * d.dim], d.dim * sizeof(float)) != 0)
+                        << "pick " << t << ": row " << i << " is the same as row " << row;
+                chosen[row] = true;
+                std::vector<long double> u(d.dim);
+                long double gain = 0;
+                for (int64_t i = 0; i < d.dim; i++) {
+                    for (int64_t j = 0; j < d.dim; j++)
+                        u[i] += a[i * d.dim + j] * x[j];
+                    gain += u[i] * x[i];
+                }
+                for (int64_t i = 0; i < d.dim; i++)
+                    for (int64_t j = 0; j < d.dim; j++)
+                        a[i * d.dim + j] -= u[i] * u[j] / (1 + gain);
+                for (int64_t i = 0; i < d.n; i++) {
+                    long double y = 0;
+                    for (int64_t j = 0; j < d.dim; j++)
+                        y += u[j] * d.x[i * d.dim + j];
+                    gains[i] -= y * y / (1 + gain);
+                }
+            }
         }
 }
 

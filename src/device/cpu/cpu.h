@@ -104,7 +104,7 @@ sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *
 sc_status cpu_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                               int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
 
-/* cluster.c, divergence.c, design.c */
+/* cluster.c, divergence.c */
 sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
                              int64_t n, int64_t k, int64_t dim, void *workspace);
 size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
@@ -114,7 +114,21 @@ sc_status cpu_cluster_softmax(stream *s, double *p, double *entropy, const float
                               int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
 size_t cpu_cluster_softmax_workspace(int64_t n, int64_t k, int64_t dim);
 sc_status cpu_js_to_mean(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
-sc_status cpu_design_update(stream *s, double *gains, const float *x, const double *w, int64_t n,
-                            int64_t dim);
+
+/* nearest.c */
+sc_status cpu_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
+                             const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+
+/* design_flush.c, design_pool.c */
+sc_status cpu_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,
+                           const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
+sc_status cpu_design_pool(stream *s, design_pool *p, void *workspace);
+size_t cpu_design_pool_workspace(int64_t m, int64_t dim, int64_t most);
+
+/* factor.c */
+sc_status cpu_rank_update(stream *s, double *a, const double *w, int64_t dim, int64_t b, double sign);
+sc_status cpu_cholesky(stream *s, double *l, const double *a, int64_t dim, bool *definite);
+sc_status cpu_cholesky_inverse(stream *s, double *inverse, const double *l, int64_t dim, void *workspace);
+size_t cpu_cholesky_inverse_workspace(int64_t dim);
 
 #endif

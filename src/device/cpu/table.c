@@ -45,7 +45,14 @@ static const ops table = {
     .cluster_softmax = cpu_cluster_softmax,
     .cluster_softmax_workspace = cpu_cluster_softmax_workspace,
     .js_to_mean = cpu_js_to_mean,
-    .design_update = cpu_design_update,
+    .nearest_update = cpu_nearest_update,
+    .design_flush = cpu_design_flush,
+    .design_pool = cpu_design_pool,
+    .design_pool_workspace = cpu_design_pool_workspace,
+    .rank_update = cpu_rank_update,
+    .cholesky = cpu_cholesky,
+    .cholesky_inverse = cpu_cholesky_inverse,
+    .cholesky_inverse_workspace = cpu_cholesky_inverse_workspace,
 };
 
 const ops *cpu_ops(void)

@@ -1,0 +1,168 @@
+"""Selection beside what a user would write instead: numpy, one pass over the rows for every pick.
+
+    .venv/bin/python bench/select_peers.py [--seedcorn BIN] [--rows 24000] [--dim 576] [--picks 2000] [--only fisher,js]
+
+Both sides read the same file of rows (clustered, as embeddings are, and never isotropic). numpy works in float64, for
+the sequence of picks is to be that of float64; fisher in float32 is shown beside. `fisher` is the recursion with one
+product of a matrix and a vector a pick, `fisher, textbook` the quadratic form of every row at every pick (a few picks
+are timed and scaled), `js` a full scan a pick, `kcenter` the distances of all rows to the newest pick. The objective of
+both sides is printed: equal to the last digits, or the comparison means nothing. Quote ratios, not seconds.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def make_rows(n, dim, groups=64, seed=0):
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((groups, dim))
+    return (centres[random.integers(0, groups, n)] + 0.5 * random.standard_normal((n, dim))).astype(np.float32)
+
+
+# --- numpy ---------------------------------------------------------------------------------------------------------
+
+
+def fisher(x, picks, dtype=np.float64):
+    """Greedy D-optimal by the recursion; returns log det S - log det S_0 (lambda 1)."""
+    x = x.astype(dtype)
+    inverse = np.eye(x.shape[1], dtype=dtype)
+    gains = np.einsum("ij,ij->i", x, x)
+    total = 0.0
+    for _ in range(picks):
+        row = int(np.argmax(gains))
+        gain = float(gains[row])
+        total += np.log1p(gain)
+        u = inverse @ x[row]
+        w = u / np.sqrt(1 + x[row] @ u)
+        inverse -= np.outer(w, w)
+        gains -= (x @ w) ** 2
+        gains[row] = -np.inf
+    return total
+
+
+def fisher_textbook(x, picks):
+    """The quadratic form of every row, at every pick."""
+    x = x.astype(np.float64)
+    s = np.eye(x.shape[1])
+    for _ in range(picks):
+        gains = np.einsum("ij,ij->i", x @ np.linalg.inv(s), x)
+        row = x[int(np.argmax(gains))]
+        s += np.outer(row, row)
+
+
+def entropy(p):
+    return -np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0), axis=-1)
+
+
+def js(p, picks, alpha=0.5):
+    """alpha H + (1 - alpha) JS to the mean of the chosen, by a full scan; returns the mean score."""
+    h = entropy(p)
+    row = int(np.argmax(h))
+    total, mean = alpha * h[row], p[row].copy()
+    taken = np.zeros(len(p), bool)
+    taken[row] = True
+    for t in range(1, picks):
+        score = alpha * h + (1 - alpha) * (entropy((p + mean) / 2) - h / 2 - entropy(mean) / 2)
+        score[taken] = -np.inf
+        row = int(np.argmax(score))
+        total += score[row]
+        taken[row] = True
+        mean += (p[row] - mean) / (t + 1)
+    return total / picks
+
+
+def kcenter(x, picks):
+    """The farthest row, from the one nearest to the mean on; returns the last distance."""
+    x = x.astype(np.float64)
+    norms = np.einsum("ij,ij->i", x, x)
+    row = int(np.argmin(np.sum((x - x.mean(0)) ** 2, 1)))
+    nearest = np.full(len(x), np.inf)
+    distance = 0.0
+    for t in range(picks):
+        if t > 0:
+            row = int(np.argmax(nearest))
+            distance = float(np.sqrt(nearest[row]))
+        nearest = np.minimum(nearest, np.maximum(norms - 2 * (x @ x[row]) + norms[row], 0))
+        nearest[row] = 0
+    return distance
+
+
+def distributions(x, k=64, seed=0):
+    """Softmax over the distances to k rows: the shape that js gets; which centres they are is all one to its time."""
+    centres = x[np.random.default_rng(seed).choice(len(x), k, replace=False)].astype(np.float64)
+    x = x.astype(np.float64)
+    d2 = np.einsum("ij,ij->i", x, x)[:, None] - 2 * x @ centres.T + np.einsum("ij,ij->i", centres, centres)
+    energy = np.sqrt(np.maximum(d2, 0))
+    p = np.exp(energy.min(1, keepdims=True) - energy)
+    return p / p.sum(1, keepdims=True)
+
+
+# --- the driver ------------------------------------------------------------------------------------------------------
+
+
+def run_ours(options, path, strategy):
+    command = [options.seedcorn, "bench", "select", "--strategy", strategy, "--embeddings", path, "--budget",
+               str(options.picks), "--repeats", "1", "--threads", str(options.threads), "--no-progress", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"select_peers: {' '.join(command)} ended with code {done.returncode}:\n{done.stderr[-2000:]}")
+    result = json.loads(done.stdout)
+    result["objective"] = float(done.stderr.split("objective ")[-1].split(",")[0])
+    return result
+
+
+def timed(function, *arguments):
+    start = time.perf_counter()
+    value = function(*arguments)
+    return time.perf_counter() - start, value
+
+
+def theirs(name, x, picks):
+    if name == "fisher":
+        seconds, value = timed(fisher, x, picks)
+        return [("float64", seconds, value), ("float32", *timed(fisher, x, picks, np.float32))]
+    if name == "js":
+        p = distributions(x)
+        few = min(picks, 200)
+        seconds, value = timed(js, p, few)
+        return [(f"float64, {few} picks scaled", seconds * picks / few, None)]
+    if name == "kcenter":
+        return [("float64", *timed(kcenter, x, picks))]
+    few = 3
+    seconds, _ = timed(fisher_textbook, x, few)
+    return [(f"textbook, {few} picks scaled", seconds * picks / few, None)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seedcorn", default=os.environ.get("SEEDCORN_BIN") or str(ROOT / "build/release/bin/seedcorn"))
+    parser.add_argument("--rows", type=int, default=24000)
+    parser.add_argument("--dim", type=int, default=576)
+    parser.add_argument("--picks", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only", default="fisher,fisher textbook,js,kcenter", help="names, separated by commas")
+    options = parser.parse_args()
+    x = make_rows(options.rows, options.dim)
+    print(f"{options.rows} x {options.dim}, {options.picks} picks, {options.threads} threads, numpy {np.__version__}\n")
+    print("| strategy | ours, s | numpy | numpy, s | ratio | objective, ours | numpy |\n|---|--:|---|--:|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.npy")
+        np.save(path, x)
+        for name in options.only.split(","):
+            ours = run_ours(options, path, name.split()[0])
+            for what, seconds, value in theirs(name, x, options.picks):
+                print(f"| {name} | {ours['seconds']:.2f} | {what} | {seconds:.1f} | **{seconds / ours['seconds']:.1f}** | "
+                      f"{ours['objective']:.8g} | {'' if value is None else f'{value:.8g}'} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+/* Products in double for the selection: rows that lie contiguous, summed in a fixed order, so that no result
+ * depends on the number of threads or on where in a tile a row stood. */
+#ifndef SC_DEVICE_CPU_DOUBLE_H
+#define SC_DEVICE_CPU_DOUBLE_H
+
+#include <stdint.h>
+#include <string.h>
+
+typedef double double4 __attribute__((vector_size(32)));
+typedef double double4_loose __attribute__((vector_size(32), aligned(8), may_alias));
+
+enum { TILE_A = 2, TILE_B = 4 };
+
+static inline double4 load4(const double *p)
+{
+    return *(const double4_loose *)p;
+}
+
+static inline double sum4(double4 v)
+{
+    return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+/* out[i * pitch + j] = a_i . b_j for rows_a rows of a and rows_b rows of b, both constants where it is called. */
+static inline __attribute__((always_inline)) void dots64(const int rows_a, const int rows_b, int64_t k,
+                                                         const double *a, int64_t lda, const double *b,
+                                                         int64_t ldb, double *out, int64_t pitch)
+{
+    double4 sums[TILE_A][TILE_B];
+    int64_t p = 0;
+    memset(sums, 0, sizeof sums);
+    for (; p + 4 <= k; p += 4) {
+        double4 bs[TILE_B];
+#pragma GCC unroll 4
+        for (int j = 0; j < rows_b; j++)
+            bs[j] = load4(b + j * ldb + p);
+#pragma GCC unroll 2
+        for (int i = 0; i < rows_a; i++) {
+            const double4 as = load4(a + i * lda + p);
+#pragma GCC unroll 4
+            for (int j = 0; j < rows_b; j++)
+                sums[i][j] += as * bs[j];
+        }
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < rows_a; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < rows_b; j++) {
+            double total = sum4(sums[i][j]);
+            for (int64_t q = p; q < k; q++)
+                total += a[i * lda + q] * b[j * ldb + q];
+            out[i * pitch + j] = total;
+        }
+}
+
+/* The same for any number of rows of b. */
+static inline __attribute__((always_inline)) void dots64_rows(const int rows_a, int64_t rows_b, int64_t k,
+                                                              const double *a, int64_t lda, const double *b,
+                                                              int64_t ldb, double *out, int64_t pitch)
+{
+    int64_t j = 0;
+    for (; j + TILE_B <= rows_b; j += TILE_B)
+        dots64(rows_a, TILE_B, k, a, lda, b + j * ldb, ldb, out + j, pitch);
+    for (; j < rows_b; j++)
+        dots64(rows_a, 1, k, a, lda, b + j * ldb, ldb, out + j, pitch);
+}
+
+/* y [width] -= or += sum over l of scale_l * w_l [width], l in ascending order; `width` is at most 16. */
+static inline __attribute__((always_inline)) void combine16(double *y, int64_t width, const double *scales,
+                                                            int64_t scale_step, const double *w, int64_t ldw,
+                                                            int64_t n, double sign)
+{
+    if (width == 16) {
+        double4 sums[4];
+        memset(sums, 0, sizeof sums);
+        for (int64_t l = 0; l < n; l++) {
+            const double scale = scales[l * scale_step];
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++)
+                sums[v] += scale * load4(w + l * ldw + 4 * v);
+        }
+        for (int v = 0; v < 4; v++)
+            *(double4_loose *)(y + 4 * v) = load4(y + 4 * v) + sign * sums[v];
+        return;
+    }
+    for (int64_t j = 0; j < width; j++) {
+        double sum = 0;
+        for (int64_t l = 0; l < n; l++)
+            sum += scales[l * scale_step] * w[l * ldw + j];
+        y[j] += sign * sum;
+    }
+}
+
+#endif

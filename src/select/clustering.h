@@ -1,0 +1,27 @@
+/* What the strategies over clusters look at: centres, and every row's softmax over the distances to them. */
+#ifndef SC_SELECT_CLUSTERING_H
+#define SC_SELECT_CLUSTERING_H
+
+#include "select/features.h"
+#include "select/kmeans.h"
+
+typedef struct clustering_options {
+    int64_t k;
+    double temperature; /* p = softmax(-distance / temperature) */
+    uint64_t seed;
+    const float
+        *centres; /* [k][dim] given, in the place of the rows as they came; NULL: k-means++ and Lloyd */
+} clustering_options;
+
+typedef struct clustering {
+    kmeans_result kmeans;
+    double *p, *entropy; /* [n][k], [n] in nats */
+} clustering;
+
+sc_status clustering_make(device *dev, const centred *rows, const clustering_options *o, clustering *out);
+void clustering_free(clustering *c); /* {0} is fine */
+
+/* out [k][dim]: centres moved and scaled as the rows are. SC_BAD_INPUT names one that is not finite. */
+sc_status clustering_move_centres(const float *centres, int64_t k, const centred *rows, float *out);
+
+#endif

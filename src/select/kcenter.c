@@ -1,0 +1,243 @@
+/* kcenter: the row that lies farthest from everything chosen (Gonzalez 1985), a cover whose radius is at most
+ * twice the best one's. The first pick is the row nearest to the mean of all.
+ *
+ * A row's distance to the nearest pick never grows, so an old one is a bound. Each round brings the M rows with
+ * the highest bounds up to date, with the picks made since each was last looked at, and picks among them as long
+ * as the best surely beats every bound outside. Most rows are looked at a few times, not at every pick. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "select/order.h"
+#include "select/resident.h"
+#include "select/strategy.h"
+
+enum { POOL = 1024 };
+
+typedef struct cover {
+    const selection_task *task;
+    const ops *ops;
+    double *mean;   /* [dim] */
+    double *dist2;  /* [n] to the nearest of the first seen[i] picks; -infinity: chosen */
+    int32_t *seen;  /* [n] */
+    int32_t *order; /* [n] */
+    int64_t n_picks;
+    /* the picks, and the pool, as nearest_update wants them */
+    float *c, *c_centred, *x, *x_centred; /* [budget][dim] twice, [POOL][dim] twice */
+    double *c_norms, *x_norms, *pool_dist2;
+    int32_t *from;
+    resident d_c, d_c_centred, d_c_norms, d_x, d_x_centred, d_x_norms, d_dist2, d_from;
+} cover;
+
+static double bound(const void *context, int64_t i)
+{
+    return ((const cover *)context)->dist2[i];
+}
+
+/* Row i at `place` of three arrays: as it is, less the mean, and its length then. */
+static void put_row(const cover *k, int64_t i, float *x, float *centred, double *norms, int64_t place)
+{
+    const int64_t dim = k->task->dim;
+    const float *row = k->task->x + i * dim;
+    double sum = 0;
+    for (int64_t d = 0; d < dim; d++) {
+        const float v = (float)((double)row[d] - k->mean[d]);
+        x[place * dim + d] = row[d];
+        centred[place * dim + d] = v;
+        sum += (double)v * (double)v;
+    }
+    norms[place] = sqrt(sum);
+}
+
+static sc_status choose(cover *k, int64_t row, selection_pick *picks)
+{
+    sc_status status = SC_OK;
+    const double distance = k->n_picks > 0 ? sqrt(k->dist2[row]) : 0;
+    picks[k->n_picks] =
+        (selection_pick){.row = row, .score = distance, .gain = distance, .objective = distance};
+    put_row(k, row, k->c, k->c_centred, k->c_norms, k->n_picks);
+    k->n_picks++;
+    k->dist2[row] = -INFINITY;
+    SC_TRY(resident_push(&k->d_c));
+    SC_TRY(resident_push(&k->d_c_centred));
+    SC_TRY(resident_push(&k->d_c_norms));
+cleanup:
+    return status;
+}
+
+/* Brings the pool's m rows, listed in order, up to date with all picks. */
+static sc_status update(cover *k, int64_t m)
+{
+    sc_status status = SC_OK;
+    for (int64_t q = 0; q < m; q++) {
+        k->pool_dist2[q] = k->dist2[k->order[q]];
+        k->from[q] = k->seen[k->order[q]];
+    }
+    SC_TRY(resident_push(&k->d_dist2));
+    SC_TRY(resident_push(&k->d_from));
+    const nearest_rows rows = {k->d_x.device, k->d_x_centred.device, k->d_x_norms.device};
+    const nearest_rows centres = {k->d_c.device, k->d_c_centred.device, k->d_c_norms.device};
+    SC_TRY(k->ops->nearest_update(NULL, k->d_dist2.device, &rows, m, &centres, k->d_from.device, k->n_picks,
+                                  k->task->dim));
+    SC_TRY(resident_pull(&k->d_dist2));
+    for (int64_t q = 0; q < m; q++) {
+        if (k->dist2[k->order[q]] != -INFINITY)
+            k->dist2[k->order[q]] = k->pool_dist2[q];
+        k->seen[k->order[q]] = (int32_t)k->n_picks;
+    }
+cleanup:
+    return status;
+}
+
+static sc_status load_pool(cover *k, int64_t m)
+{
+    sc_status status = SC_OK;
+    for (int64_t q = 0; q < m; q++)
+        put_row(k, k->order[q], k->x, k->x_centred, k->x_norms, q);
+    SC_TRY(resident_push(&k->d_x));
+    SC_TRY(resident_push(&k->d_x_centred));
+    SC_TRY(resident_push(&k->d_x_norms));
+    SC_TRY(update(k, m));
+cleanup:
+    return status;
+}
+
+/* One round: a pool, and the picks that it is good for. */
+static sc_status pick_round(cover *k, selection_pick *picks, progress *p)
+{
+    sc_status status = SC_OK;
+    int64_t n = 0, outside = -1;
+    for (int64_t i = 0; i < k->task->n; i++)
+        if (k->dist2[i] != -INFINITY)
+            k->order[n++] = (int32_t)i;
+    const int64_t m = n < POOL ? n : POOL;
+    order_split(k->order, n, m, bound, k);
+    for (int64_t i = m; i < n; i++)
+        if (outside < 0 || order_before(bound, k, k->order[i], (int32_t)outside))
+            outside = k->order[i];
+    order_ascending(k->order, m);
+    SC_TRY(load_pool(k, m));
+    while (k->n_picks < k->task->budget) {
+        int32_t best = -1;
+        for (int64_t q = 0; q < m; q++)
+            if (k->dist2[k->order[q]] != -INFINITY && (best < 0 || k->dist2[k->order[q]] > k->dist2[best]))
+                best = k->order[q];
+        if (best < 0 || (outside >= 0 && !order_before(bound, k, best, (int32_t)outside)))
+            break;
+        SC_TRY(choose(k, best, picks));
+        progress_add(p, 1);
+        SC_TRY(update(k, m));
+    }
+cleanup:
+    return status;
+}
+
+/* The row nearest to the mean. */
+static int64_t first_row(const cover *k)
+{
+    const int64_t dim = k->task->dim;
+    int64_t best = 0;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < k->task->n; i++) {
+        double sum = 0;
+        for (int64_t d = 0; d < dim; d++) {
+            const double diff = (double)k->task->x[i * dim + d] - k->mean[d];
+            sum += diff * diff;
+        }
+        k->dist2[i] = sum;
+    }
+    for (int64_t i = 1; i < k->task->n; i++)
+        if (k->dist2[i] < k->dist2[best])
+            best = i;
+    return best;
+}
+
+static void find_mean(const cover *k)
+{
+    enum { COLUMNS = 64 };
+    const int64_t n = k->task->n, dim = k->task->dim;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t c = 0; c < dim; c += COLUMNS) {
+        const int64_t end = c + COLUMNS < dim ? c + COLUMNS : dim;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t d = c; d < end; d++)
+                k->mean[d] += (double)k->task->x[i * dim + d];
+        for (int64_t d = c; d < end; d++)
+            k->mean[d] /= (double)n;
+    }
+}
+
+static sc_status cover_open(cover *k, const selection_task *task)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const size_t n = (size_t)task->n, dim = (size_t)task->dim, b = (size_t)task->budget,
+                 m = n < POOL ? n : POOL;
+    *k = (cover){.task = task, .ops = table};
+    if (!table->nearest_update)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation nearest_update; use --device cpu",
+                       table->name);
+    SC_TRY(sc_alloc(&k->mean, dim, sizeof *k->mean));
+    SC_TRY(sc_alloc(&k->dist2, n, sizeof *k->dist2));
+    SC_TRY(sc_alloc(&k->seen, n, sizeof *k->seen));
+    SC_TRY(sc_alloc(&k->order, n, sizeof *k->order));
+    SC_TRY(sc_alloc(&k->c, b * dim, sizeof *k->c));
+    SC_TRY(sc_alloc(&k->c_centred, b * dim, sizeof *k->c_centred));
+    SC_TRY(sc_alloc(&k->c_norms, b, sizeof *k->c_norms));
+    SC_TRY(sc_alloc(&k->x, m * dim, sizeof *k->x));
+    SC_TRY(sc_alloc(&k->x_centred, m * dim, sizeof *k->x_centred));
+    SC_TRY(sc_alloc(&k->x_norms, m, sizeof *k->x_norms));
+    SC_TRY(sc_alloc(&k->pool_dist2, m, sizeof *k->pool_dist2));
+    SC_TRY(sc_alloc(&k->from, m, sizeof *k->from));
+    SC_TRY(resident_open(table, k->c, b * dim * sizeof *k->c, &k->d_c));
+    SC_TRY(resident_open(table, k->c_centred, b * dim * sizeof *k->c_centred, &k->d_c_centred));
+    SC_TRY(resident_open(table, k->c_norms, b * sizeof *k->c_norms, &k->d_c_norms));
+    SC_TRY(resident_open(table, k->x, m * dim * sizeof *k->x, &k->d_x));
+    SC_TRY(resident_open(table, k->x_centred, m * dim * sizeof *k->x_centred, &k->d_x_centred));
+    SC_TRY(resident_open(table, k->x_norms, m * sizeof *k->x_norms, &k->d_x_norms));
+    SC_TRY(resident_open(table, k->pool_dist2, m * sizeof *k->pool_dist2, &k->d_dist2));
+    SC_TRY(resident_open(table, k->from, m * sizeof *k->from, &k->d_from));
+cleanup:
+    return status;
+}
+
+static void cover_close(cover *k)
+{
+    resident *places[] = {&k->d_c,         &k->d_c_centred, &k->d_c_norms, &k->d_x,
+                          &k->d_x_centred, &k->d_x_norms,   &k->d_dist2,   &k->d_from};
+    void *arrays[] = {k->mean, k->dist2,   k->seen,      k->order,   k->c,          k->c_centred,
+                      k->x,    k->c_norms, k->x_centred, k->x_norms, k->pool_dist2, k->from};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        resident_close(places[i]);
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+}
+
+sc_status kcenter_select(const selection_task *task, selection_pick *picks)
+{
+    sc_status status = SC_OK;
+    cover k;
+    progress *p = progress_begin("select kcenter", "picks", task->budget);
+    SC_TRY(cover_open(&k, task));
+    find_mean(&k);
+    const int64_t first = first_row(&k);
+    for (int64_t i = 0; i < task->n; i++)
+        k.dist2[i] = INFINITY;
+    SC_TRY(choose(&k, first, picks));
+    progress_add(p, 1);
+    for (int64_t at = 0; at < task->n; at += POOL) {
+        const int64_t m = task->n - at < POOL ? task->n - at : POOL;
+        for (int64_t q = 0; q < m; q++)
+            k.order[q] = (int32_t)(at + q);
+        SC_TRY(load_pool(&k, m));
+    }
+    while (k.n_picks < task->budget) {
+        SC_TRY(check_cancelled());
+        SC_TRY(pick_round(&k, picks, p));
+    }
+cleanup:
+    cover_close(&k);
+    progress_end(p);
+    return status;
+}

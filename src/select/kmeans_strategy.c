@@ -1,0 +1,86 @@
+/* kmeans: as many clusters as picks, and of each the row nearest to its centre; large clusters first. */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "select/features.h"
+#include "select/kmeans.h"
+#include "select/order.h"
+#include "select/strategy.h"
+
+typedef struct representatives {
+    kmeans_result clusters;
+    int32_t *counts;  /* [k] */
+    int32_t *nearest; /* [k] rows */
+} representatives;
+
+static double size_of(const void *context, int64_t cluster)
+{
+    return ((const representatives *)context)->counts[cluster];
+}
+
+/* Rows left over where there are fewer distinct rows than picks: the farthest from their centres first. */
+static double distance_of(const void *context, int64_t row)
+{
+    const representatives *r = context;
+    return r->nearest[r->clusters.labels[row]] == row ? -1 : (double)r->clusters.dist2[row];
+}
+
+static sc_status find_representatives(const selection_task *task, representatives *r)
+{
+    sc_status status = SC_OK;
+    centred rows = {0};
+    resident x = {0};
+    const kmeans_options options = {.k = task->budget, .seed = task->seed, .tolerance = 1e-4};
+    SC_TRY(features_centre(task->x, task->n, task->dim, &rows));
+    SC_TRY(resident_open(task->device->ops, rows.x, (size_t)(task->n * task->dim) * sizeof *rows.x, &x));
+    SC_TRY(kmeans(&x, task->n, task->dim, &options, &r->clusters));
+    SC_TRY(sc_alloc(&r->counts, (size_t)r->clusters.k, sizeof *r->counts));
+    SC_TRY(sc_alloc(&r->nearest, (size_t)r->clusters.k, sizeof *r->nearest));
+    for (int64_t j = 0; j < r->clusters.k; j++)
+        r->nearest[j] = -1;
+    for (int64_t i = 0; i < task->n; i++) {
+        int32_t *nearest = &r->nearest[r->clusters.labels[i]];
+        r->counts[r->clusters.labels[i]]++;
+        if (*nearest < 0 || r->clusters.dist2[i] < r->clusters.dist2[*nearest])
+            *nearest = (int32_t)i;
+    }
+cleanup:
+    resident_close(&x);
+    centred_free(&rows);
+    return status;
+}
+
+sc_status kmeans_select(const selection_task *task, selection_pick *picks)
+{
+    sc_status status = SC_OK;
+    representatives r = {0};
+    int32_t *order = NULL;
+    int64_t t = 0;
+    double covered = 0;
+    SC_TRY(find_representatives(task, &r));
+    SC_TRY(sc_alloc(&order, (size_t)task->n, sizeof *order));
+    order_best(order, r.clusters.k, r.clusters.k, size_of, &r);
+    for (int64_t j = 0; j < r.clusters.k; j++) {
+        const int32_t cluster = order[j], row = r.nearest[cluster];
+        if (row < 0)
+            continue; /* a cluster without a row: there are fewer distinct rows */
+        covered += r.counts[cluster];
+        picks[t++] = (selection_pick){.row = row,
+                                      .score = r.counts[cluster],
+                                      .gain = r.counts[cluster],
+                                      .cluster = cluster,
+                                      .objective = covered / (double)task->n};
+    }
+    const int64_t found = t;
+    order_best(order, task->n, task->budget - found, distance_of, &r);
+    for (; t < task->budget; t++) {
+        const int32_t row = order[t - found];
+        picks[t] = (selection_pick){.row = row, .cluster = r.clusters.labels[row], .objective = 1};
+    }
+cleanup:
+    kmeans_free(&r.clusters);
+    free(r.counts);
+    free(r.nearest);
+    free(order);
+    return status;
+}

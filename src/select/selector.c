@@ -1,0 +1,126 @@
+/* A strategy run on rows in memory. */
+#include "select/selector.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+sc_selector_options sc_selector_default(void)
+{
+    return (sc_selector_options){.struct_size = sizeof(sc_selector_options),
+                                 .common = sc_common_default(),
+                                 .strategy = "fisher",
+                                 .clusters = 64,
+                                 .temperature = 1,
+                                 .alpha = 0.5,
+                                 .js_form = "mix",
+                                 .lambda = 1};
+}
+
+sc_status selector_check(const sc_selector_options *o, const strategy **found)
+{
+    sc_status status = SC_OK;
+    if (o->struct_size != sizeof *o)
+        return sc_fail(SC_USAGE,
+                       "select: the options are not those of this library; start from sc_selector_default()");
+    if (!o->strategy || !o->js_form)
+        return sc_fail(SC_USAGE, "select needs a strategy and a js_form");
+    SC_TRY(strategy_find(o->strategy, found));
+    if (o->budget < 1)
+        return sc_fail(SC_USAGE, "select: the budget is %lld; give --budget N with N of at least 1",
+                       (long long)o->budget);
+    if (o->clusters < 1 || o->clusters > 1000000)
+        return sc_fail(SC_USAGE, "select: %lld clusters; give --clusters from 1 to 1000000",
+                       (long long)o->clusters);
+    if (!(o->temperature > 0) || !isfinite(o->temperature))
+        return sc_fail(SC_USAGE, "select: the temperature is %g; it must be above 0", o->temperature);
+    const bool sum = strcmp(o->js_form, "sum") == 0;
+    if (!sum && strcmp(o->js_form, "mix") != 0)
+        return sc_fail(SC_USAGE, "unknown js form \"%s\"; there are: mix, sum", o->js_form);
+    if (!(o->alpha >= 0) || !isfinite(o->alpha) || (!sum && o->alpha > 1))
+        return sc_fail(SC_USAGE, "select: alpha is %g; it must be %s", o->alpha,
+                       sum ? "0 or more with the form \"sum\"" : "from 0 to 1 with the form \"mix\"");
+    if (!(o->lambda > 0) || !isfinite(o->lambda))
+        return sc_fail(SC_USAGE, "select: lambda is %g; it must be above 0", o->lambda);
+cleanup:
+    return status;
+}
+
+/* Items as they are numbered become 0, 1, 2 ... ; only that they are not negative and fit is asked of them. */
+static sc_status count_items(const int32_t *items, int64_t n, int64_t *n_items)
+{
+    *n_items = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (items[i] < 0 || items[i] == INT32_MAX)
+            return sc_fail(SC_BAD_INPUT, "select: row %lld has the item %d; items are numbered from 0",
+                           (long long)i, items[i]);
+        *n_items = items[i] >= *n_items ? (int64_t)items[i] + 1 : *n_items;
+    }
+    return SC_OK;
+}
+
+sc_status selector_run(const sc_selector_options *o, const strategy *s, device *dev, const float *x,
+                       const centred *rows, sc_pick *picks, clustering *clusters)
+{
+    sc_status status = SC_OK;
+    int64_t n_items = 0;
+    if (s->needs & NEEDS_ITEMS) {
+        if (!o->items)
+            return sc_fail(SC_USAGE, "select: the strategy \"%s\" needs the item of every row", s->name);
+        SC_TRY(count_items(o->items, rows->n, &n_items));
+    }
+    if (s->needs & NEEDS_CLUSTERS) {
+        const clustering_options settings = {.k = o->centres ? o->n_centres : o->clusters,
+                                             .temperature = o->temperature,
+                                             .seed = (uint64_t)o->common.seed,
+                                             .centres = o->centres};
+        SC_TRY(clustering_make(dev, rows, &settings, clusters));
+    }
+    const selection_task task = {.device = dev,
+                                 .x = x,
+                                 .n = rows->n,
+                                 .dim = rows->dim,
+                                 .budget = o->budget,
+                                 .seed = (uint64_t)o->common.seed,
+                                 .p = clusters->p,
+                                 .entropy = clusters->entropy,
+                                 .labels = clusters->kmeans.labels,
+                                 .k = clusters->kmeans.k,
+                                 .items = o->items,
+                                 .n_items = n_items,
+                                 .alpha = o->alpha,
+                                 .js_sum = strcmp(o->js_form, "sum") == 0,
+                                 .lambda = o->lambda};
+    SC_TRY(s->run(&task, picks));
+cleanup:
+    return status;
+}
+
+sc_status sc_selector_fit(const sc_selector_options *o, const float *x, int64_t n, int64_t dim,
+                          sc_pick *picks)
+{
+    sc_status status = SC_OK;
+    const strategy *chosen = NULL;
+    device *dev = NULL;
+    centred rows = {0};
+    clustering clusters = {0};
+    SC_TRY(selector_check(o, &chosen));
+    SC_TRY(features_check("the rows", x, n, dim));
+    if (o->budget > n)
+        return sc_fail(SC_USAGE, "the budget is %lld, but there are only %lld rows; give %lld or less",
+                       (long long)o->budget, (long long)n, (long long)n);
+    if (o->centres && (o->n_centres < 1 || o->n_centres > 1000000))
+        return sc_fail(SC_USAGE, "select: %lld centres are given; there must be 1 to 1000000",
+                       (long long)o->n_centres);
+    SC_TRY(device_open(&o->common, &dev));
+    if (chosen->needs & NEEDS_CLUSTERS)
+        SC_TRY(features_centre(x, n, dim, &rows));
+    rows.n = n;
+    rows.dim = dim;
+    SC_TRY(selector_run(o, chosen, dev, x, &rows, picks, &clusters));
+cleanup:
+    clustering_free(&clusters);
+    centred_free(&rows);
+    device_close(dev);
+    return status;
+}
