@@ -15,3 +15,8 @@ configure_package_config_file(cmake/SeedcornConfig.cmake.in SeedcornConfig.cmake
 write_basic_package_version_file(SeedcornConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/SeedcornConfig.cmake ${PROJECT_BINARY_DIR}/SeedcornConfigVersion.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Seedcorn)
+
+# Into the Python package (pyproject.toml): the one library, under one name.
+if(SKBUILD)
+  install(FILES $<TARGET_FILE:seedcorn_shared> RENAME libseedcorn.so DESTINATION seedcorn COMPONENT python)
+endif()
