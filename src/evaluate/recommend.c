@@ -583,12 +583,17 @@ sc_status sc_recommend(const sc_recommend_options *options, sc_recommend_result 
     SC_TRY(sc_alloc(&r.done, r.n_groups, sizeof *r.done));
     if (!options->request)
         SC_TRY(journal_open(&r));
-    r.progress = progress_begin("recommend", "dialogues", (int64_t)r.dialogues.n);
-    progress_skip(r.progress, r.result.n_resumed);
+    const int64_t unit = options->constrained ? 1 : options->max_tokens;
+    r.progress = progress_begin("recommend", options->constrained ? "dialogues" : "tokens",
+                                (int64_t)r.dialogues.n * unit);
+    progress_skip(r.progress, r.result.n_resumed * unit);
     for (size_t g = 0; g < r.n_groups; g++) {
         SC_TRY(check_cancelled());
         if (!r.done[g])
             SC_TRY(answer_group(&r, g));
+        if (!options->constrained)
+            progress_note(r.progress, "%zu of %zu dialogues",
+                          g + 1 < r.n_groups ? (g + 1) * GROUP : r.dialogues.n, r.dialogues.n);
     }
     SC_TRY(write_replies(&r));
     if (r.journal) {

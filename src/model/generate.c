@@ -86,7 +86,7 @@ static void finish(batch_state *b, int64_t i, bool stopped)
     b->reserved -= row->room;
     free(row->rows);
     row->rows = NULL;
-    progress_add(b->p, 1);
+    progress_add(b->p, b->options->max_tokens - b->out[row->index].n);
 }
 
 /* Draws the next token of live rows first .. first+n-1 from their hidden states; `done` marks the finished. */
@@ -132,6 +132,7 @@ static sc_status sample(batch_state *b, const void *hidden, int64_t first, int64
         SC_TRY(sc_grow(&out->ids, &cap, (size_t)out->n + 1, sizeof(int32_t)));
         row->cap = (int64_t)cap;
         out->ids[out->n++] = row->last_id = id;
+        progress_add(b->p, 1);
         if (out->n == b->options->max_tokens || row->n_rows == b->m->config.max_positions) {
             finish(b, first + i, false);
             done[first + i] = true;

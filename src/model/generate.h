@@ -23,7 +23,8 @@ void generated_free(generated *rows, size_t n);
 
 /* Row i goes on from prompt i (ids [cu[i] .. cu[i+1])). keys[i] keys its random numbers. A finished row gives
  * its place up; a row's greedy tokens do not depend on its neighbours in fp32. A row also ends ("length") where
- * the model's positions do. `p` (or NULL) advances by one for each finished row. */
+ * the model's positions do. `p` (or NULL) advances by max_tokens a row, one for each token and
+ * the rest when the row ends. */
 sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_t n_rows,
                    const uint64_t *keys, const generate_options *options, generated *out, progress *p);
 
