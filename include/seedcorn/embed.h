@@ -16,7 +16,8 @@ typedef struct sc_embed_options {
     const char *adapter;   /* PEFT adapter folder, or NULL */
     const char *out;       /* embeddings.npy; embeddings.json is written beside it */
     const char *text;      /* "review" (default), "item" (line i of items.jsonl), "both" */
-    const char *pooling;   /* "mean" (default; padding never enters) or "last" */
+    const char *pooling;   /* "mean" (default; padding never enters), "last", or "nll": one number
+                              a text, the mean -log p of its tokens from the second on */
     const char *normalize; /* "none" (default) or "unit" */
     int64_t layer;         /* -1 (default): after the final norm; 0: the embeddings; k: after block k */
     int64_t max_tokens;    /* 256: longer texts are cut, and counted in embeddings.json */

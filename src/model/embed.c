@@ -19,7 +19,7 @@
 #include "seedcorn/embed.h"
 #include "text/tokenizer.h"
 
-enum { GROUP = 64, BATCH_TOKENS = 2048 };
+enum { GROUP = 64, BATCH_TOKENS = 2048, HEAD_ROWS = 256 };
 
 typedef enum embed_text { TEXT_REVIEW, TEXT_ITEM, TEXT_BOTH } embed_text;
 
@@ -27,6 +27,7 @@ typedef struct job {
     const sc_embed_options *options;
     embed_text text;
     pooling pooling;
+    bool surprise; /* not a vector, but the mean negative log-likelihood of the tokens */
     bool unit;
     device *device;
     model *m;
@@ -42,7 +43,7 @@ typedef struct job {
     token_ids ids[GROUP];
     strbuf texts[GROUP];
     float *vectors; /* [GROUP][dim] */
-    buffer pooled;
+    buffer pooled, targets;
 } job;
 
 sc_embed_options sc_embed_default(void)
@@ -79,7 +80,7 @@ static sc_status pick(const char *flag, const char *value, const char *const *wo
 static sc_status check_options(job *j)
 {
     static const char *const texts[] = {"review", "item", "both", NULL};
-    static const char *const poolings[] = {"mean", "last", NULL};
+    static const char *const poolings[] = {"mean", "last", "nll", NULL};
     static const char *const units[] = {"none", "unit", NULL};
     const sc_embed_options *o = j->options;
     sc_status status = SC_OK;
@@ -94,7 +95,10 @@ static sc_status check_options(job *j)
             sc_fail(SC_USAGE, "--max-tokens is %lld, but it must be at least 1.", (long long)o->max_tokens));
     j->text = (embed_text)text;
     j->pooling = how == 0 ? POOL_MEAN : POOL_LAST;
+    j->surprise = how == 2;
     j->unit = unit == 1;
+    if (j->surprise && (j->unit || o->layer != -1))
+        SC_TRY(sc_fail(SC_USAGE, "--pooling nll takes neither --normalize nor --layer."));
 cleanup:
     return status;
 }
@@ -125,7 +129,7 @@ static sc_status open_inputs(job *j)
             SC_TRY(model_lora_merge(j->m));
     }
     j->n_rows = (int64_t)(j->text == TEXT_ITEM ? j->data->n_items : j->data->n_reviews);
-    j->dim = j->m->config.dim;
+    j->dim = j->surprise ? 1 : j->m->config.dim;
     SC_TRY(sc_alloc(&j->vectors, GROUP * (size_t)j->dim, sizeof(float)));
 cleanup:
     return status;
@@ -333,6 +337,51 @@ cleanup:
     return status;
 }
 
+/* For each of n sequences the mean of -log p(token | the tokens before it), from its second one on; 0 for a single
+ * token. hidden [cu[n]][dim] is that of the whole batch. */
+static sc_status surprise_of(job *j, const void *hidden, const int32_t *ids, const int32_t *cu, int64_t n,
+                             float *out)
+{
+    model *m = j->m;
+    const ops *o = m->device->ops;
+    sc_status status = SC_OK;
+    int32_t *rows = NULL, *targets = NULL;
+    float *losses = NULL;
+    int64_t n_targets = 0;
+    SC_TRY(sc_alloc(&rows, (size_t)cu[n], sizeof *rows));
+    SC_TRY(sc_alloc(&targets, (size_t)cu[n], sizeof *targets));
+    SC_TRY(sc_alloc(&losses, (size_t)cu[n], sizeof *losses));
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t t = cu[i]; t + 1 < cu[i + 1]; t++) {
+            rows[n_targets] = t;
+            targets[n_targets++] = ids[t + 1];
+        }
+    for (int64_t at = 0; at < n_targets; at += HEAD_ROWS) {
+        const int64_t k = n_targets - at < HEAD_ROWS ? n_targets - at : HEAD_ROWS;
+        float *logits = NULL;
+        SC_TRY(buffer_upload(m, &j->targets, targets + at, (size_t)k * sizeof *targets));
+        SC_TRY(buffer_need(m, &j->pooled, (size_t)k * sizeof *losses));
+        SC_TRY(model_logits(m, hidden, rows + at, k, &logits));
+        SC_TRY(o->cross_entropy(NULL, j->pooled.data, logits, DTYPE_F32, j->targets.data, k,
+                                m->config.vocab_size, 1, false));
+        SC_TRY(o->download(NULL, losses + at, j->pooled.data, (size_t)k * sizeof *losses));
+        SC_TRY(o->synchronise(NULL));
+    }
+    const float *loss = losses;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t tokens = cu[i + 1] - cu[i] - 1;
+        double sum = 0;
+        for (int32_t t = 0; t < tokens; t++)
+            sum += (double)*loss++;
+        out[i] = tokens > 0 ? (float)(sum / tokens) : 0;
+    }
+cleanup:
+    free(rows);
+    free(targets);
+    free(losses);
+    return status;
+}
+
 /* The rows order[0..n) as one packed batch; their vectors go to their places in j->vectors. */
 static sc_status embed_batch(job *j, const int32_t *order, int64_t n)
 {
@@ -349,12 +398,16 @@ static sc_status embed_batch(job *j, const int32_t *order, int64_t n)
         memcpy(ids + cu[i], j->ids[order[i]].ids, j->ids[order[i]].n * sizeof *ids);
     const packed_batch batch = {.ids = ids, .cu_seqlens = cu, .n_seqs = n, .n_tokens = cu[n]};
     SC_TRY(model_forward(m, &batch, (int32_t)j->options->layer, &hidden));
-    SC_TRY(buffer_need(m, &j->pooled, (size_t)(n * j->dim) * sizeof(float)));
-    SC_TRY(o->pool_rows(NULL, j->pooled.data, hidden, m->dtype, storage_of(m)->ws.cu_seqlens.data, n, j->dim,
-                        j->pooling));
     SC_TRY(sc_alloc(&host, (size_t)(n * j->dim), sizeof *host));
-    SC_TRY(o->download(NULL, host, j->pooled.data, (size_t)(n * j->dim) * sizeof *host));
-    SC_TRY(o->synchronise(NULL));
+    if (j->surprise) {
+        SC_TRY(surprise_of(j, hidden, ids, cu, n, host));
+    } else {
+        SC_TRY(buffer_need(m, &j->pooled, (size_t)(n * j->dim) * sizeof(float)));
+        SC_TRY(o->pool_rows(NULL, j->pooled.data, hidden, m->dtype, storage_of(m)->ws.cu_seqlens.data, n,
+                            j->dim, j->pooling));
+        SC_TRY(o->download(NULL, host, j->pooled.data, (size_t)(n * j->dim) * sizeof *host));
+        SC_TRY(o->synchronise(NULL));
+    }
     for (int64_t i = 0; i < n; i++)
         memcpy(j->vectors + order[i] * j->dim, host + i * j->dim, (size_t)j->dim * sizeof *host);
 cleanup:
@@ -486,8 +539,10 @@ static void close_job(job *j)
         strbuf_free(&j->texts[i]);
     }
     free(j->vectors);
-    if (j->m != NULL)
+    if (j->m != NULL) {
         buffer_release(j->m, &j->pooled);
+        buffer_release(j->m, &j->targets);
+    }
     model_close(j->m);
     tokenizer_close(j->tokenizer);
     dataset_close(j->data);

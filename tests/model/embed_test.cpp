@@ -152,6 +152,37 @@ TEST_F(Embed, LastTokenUnitLengthOtherLayerAndCut)
     }
 }
 
+TEST_F(Embed, HowUnlikelyTheTokensAre)
+{
+    options.pooling = "nll";
+    sc_embed_result r = {};
+    ASSERT_OK(sc_embed(&options, &r));
+    EXPECT_EQ(r.dim, 1);
+    npy_file f = {};
+    ASSERT_OK(npy_open_as(out.c_str(), NPY_F4, 2, &f));
+    ASSERT_EQ(f.shape[0], kRows);
+    ASSERT_EQ(f.shape[1], 1);
+    const float *all = static_cast<const float *>(f.data);
+    const Opened m(model_path);
+    for (int i = 0; i < kRows; i++) {
+        const Ints ids = bytes("t\n" + review_text(i));
+        const size_t n = ids.size();
+        const Floats values = logits_of(m, ids, {0, static_cast<int32_t>(n)});
+        const size_t vocab = values.size() / n;
+        double sum = 0;
+        for (size_t t = 0; t + 1 < n; t++) {
+            double z = 0;
+            for (size_t v = 0; v < vocab; v++)
+                z += std::exp(static_cast<double>(values[t * vocab + v]));
+            sum += std::log(z) - static_cast<double>(values[t * vocab + static_cast<size_t>(ids[t + 1])]);
+        }
+        EXPECT_NEAR(all[i], sum / static_cast<double>(n - 1), 1e-4) << "row " << i;
+    }
+    npy_close(&f);
+    options.normalize = "unit";
+    EXPECT_EQ(sc_embed(&options, nullptr), SC_USAGE);
+}
+
 TEST_F(Embed, ItemsAndBoth)
 {
     options.text = "item";
