@@ -69,9 +69,14 @@ typedef struct design_pool {
     double tau;           /* no row outside has a gain above this, */
     int64_t tau_row;      /* and the lowest that might have it is this one */
     int64_t m, dim, most; /* most: picks at most */
-    double *w;            /* out [most][dim]: a row's gain fell by the sum of (w . x)^2 */
-    int64_t *picks;       /* out [most] places in the pool */
-    double *found;        /* out [most] their gains when chosen */
+    /* The groups of place q are groups[group_offsets[q] .. group_offsets[q + 1] - 1], each once; a group with nothing
+     * left closes the places that are in it. NULL: no groups. */
+    const int64_t *group_offsets;
+    const int32_t *groups;
+    int64_t *left;  /* in and out */
+    double *w;      /* out [most][dim]: a row's gain fell by the sum of (w . x)^2 */
+    int64_t *picks; /* out [most] places in the pool */
+    double *found;  /* out [most] their gains when chosen */
     int64_t n, n_evaluated;
     design_stop stop;
 } design_pool;
@@ -240,6 +245,10 @@ struct ops {
                               const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
     sc_status (*design_pool)(stream *s, design_pool *p, void *workspace);
     size_t (*design_pool_workspace)(int64_t m, int64_t dim, int64_t most);
+    /* One pick's part in two quadratic forms of every row, in double, with p = x_i . u and q = x_i . v:
+     * a[i] -= p^2 / scale, b[i] += (p^2 gamma / scale - 2 p q) / scale */
+    sc_status (*design_bait)(stream *s, double *a, double *b, const float *x, const double *u,
+                             const double *v, int64_t n, int64_t dim, double scale, double gamma);
 
     /* --- factor: symmetric matrices [dim][dim] in double --------------------------------------- */
     /* a += sign * W' W, w [b][dim] */
@@ -249,6 +258,13 @@ struct ops {
     sc_status (*cholesky)(stream *s, double *l, const double *a, int64_t dim, bool *definite);
     sc_status (*cholesky_inverse)(stream *s, double *inverse, const double *l, int64_t dim, void *workspace);
     size_t (*cholesky_inverse_workspace)(int64_t dim);
+    /* out[i] = x_i' A x_i */
+    sc_status (*quadratic_forms)(stream *s, double *out, const float *x, const double *a, int64_t n,
+                                 int64_t dim);
+    /* B = A F A */
+    sc_status (*sandwich)(stream *s, double *b, const double *a, const double *f, int64_t dim,
+                          void *workspace);
+    size_t (*sandwich_workspace)(int64_t dim);
 };
 
 #endif

@@ -78,6 +78,45 @@ TEST(DesignFlush, GainsFallWithinTheSlack)
     omp_set_num_threads(before);
 }
 
+TEST(DesignBait, FormsFollowThePick)
+{
+    const int before = omp_get_max_threads();
+    for (const ops *table : present_tables())
+        for (int64_t dim : {1, 7, 8, 31, 576})
+            for (int64_t n : {1, 2, 301}) {
+                const std::vector<float> x = normal_floats(n * dim, 5);
+                const std::vector<float> ends = normal_floats(2 * dim, 6, 0.05f);
+                const std::vector<double> u(ends.begin(), ends.begin() + dim),
+                    v(ends.begin() + dim, ends.end());
+                const std::vector<double> start(size_t(n), 10.0);
+                std::vector<double> a[2], b[2];
+                for (int run = 0; run < 2; run++) {
+                    omp_set_num_threads(run == 0 ? 1 : 3);
+                    Buffer dx = put(table, x), du = put(table, u), dv = put(table, v);
+                    Buffer da = put(table, start), db = put(table, start);
+                    ASSERT_EQ(table->design_bait(nullptr, da.as<double>(), db.as<double>(), dx.as<float>(),
+                                                 du.as<double>(), dv.as<double>(), n, dim, 1.5, 0.25),
+                              SC_OK);
+                    a[run] = da.array<double>();
+                    b[run] = db.array<double>();
+                }
+                EXPECT_EQ(a[0], a[1]);
+                EXPECT_EQ(b[0], b[1]);
+                for (int64_t i = 0; i < n; i++) {
+                    long double p = 0, q = 0;
+                    for (int64_t d = 0; d < dim; d++) {
+                        p += (long double)x[size_t(i * dim + d)] * u[size_t(d)];
+                        q += (long double)x[size_t(i * dim + d)] * v[size_t(d)];
+                    }
+                    ASSERT_NEAR(a[0][size_t(i)], double(10 - p * p / 1.5L), 1e-13) << i;
+                    ASSERT_NEAR(b[0][size_t(i)], double(10 + (p * p * 0.25L / 1.5L - 2 * p * q) / 1.5L),
+                                1e-13)
+                        << i;
+                }
+            }
+    omp_set_num_threads(before);
+}
+
 TEST(DesignFlush, WhatLeavesTheRangeOfFloatKeepsItsBound)
 {
     for (const ops *table : present_tables()) {

@@ -119,16 +119,24 @@ sc_status cpu_js_to_mean(stream *s, double *js, const double *p, const double *q
 sc_status cpu_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                              const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
 
-/* design_flush.c, design_pool.c */
+/* design_flush.c, design_pool.c, design_bait.c */
 sc_status cpu_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,
                            const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
 sc_status cpu_design_pool(stream *s, design_pool *p, void *workspace);
 size_t cpu_design_pool_workspace(int64_t m, int64_t dim, int64_t most);
+sc_status cpu_design_bait(stream *s, double *a, double *b, const float *x, const double *u, const double *v,
+                          int64_t n, int64_t dim, double scale, double gamma);
 
 /* factor.c */
 sc_status cpu_rank_update(stream *s, double *a, const double *w, int64_t dim, int64_t b, double sign);
 sc_status cpu_cholesky(stream *s, double *l, const double *a, int64_t dim, bool *definite);
 sc_status cpu_cholesky_inverse(stream *s, double *inverse, const double *l, int64_t dim, void *workspace);
 size_t cpu_cholesky_inverse_workspace(int64_t dim);
+
+/* quadratic.c */
+sc_status cpu_quadratic_forms(stream *s, double *out, const float *x, const double *a, int64_t n,
+                              int64_t dim);
+sc_status cpu_sandwich(stream *s, double *b, const double *a, const double *f, int64_t dim, void *workspace);
+size_t cpu_sandwich_workspace(int64_t dim);
 
 #endif

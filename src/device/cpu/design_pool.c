@@ -121,6 +121,23 @@ static double rounding(const pool_work *k, int64_t q)
     return p->a_error * p->norms[q] * p->norms[q] + 16 * DBL_EPSILON * k->start[q];
 }
 
+/* Takes place q out, and with it the places of every group that is full now. */
+static void close_places(design_pool *p, int64_t q)
+{
+    p->gains[q] = -INFINITY;
+    if (!p->group_offsets)
+        return;
+    for (int64_t at = p->group_offsets[q]; at < p->group_offsets[q + 1]; at++) {
+        const int32_t group = p->groups[at];
+        if (--p->left[group] > 0)
+            continue;
+        for (int64_t i = 0; i < p->m; i++)
+            for (int64_t other = p->group_offsets[i]; other < p->group_offsets[i + 1]; other++)
+                if (p->groups[other] == group)
+                    p->gains[i] = -INFINITY;
+    }
+}
+
 static void choose(pool_work *k, int64_t q)
 {
     design_pool *p = k->p;
@@ -140,7 +157,7 @@ static void choose(pool_work *k, int64_t q)
         y[i] = dot_mixed(p->x + i * dim, w, dim);
         p->gains[i] -= y[i] * y[i];
     }
-    p->gains[q] = -INFINITY;
+    close_places(p, q);
     p->n++;
 }
 

@@ -8,6 +8,7 @@
 
 typedef double double4 __attribute__((vector_size(32)));
 typedef double double4_loose __attribute__((vector_size(32), aligned(8), may_alias));
+typedef float float4_loose __attribute__((vector_size(16), aligned(4), may_alias));
 
 enum { TILE_A = 2, TILE_B = 4 };
 
@@ -16,9 +17,34 @@ static inline double4 load4(const double *p)
     return *(const double4_loose *)p;
 }
 
+static inline __attribute__((always_inline)) double4 load4_floats(const float *p)
+{
+    return __builtin_convertvector(*(const float4_loose *)p, double4);
+}
+
 static inline double sum4(double4 v)
 {
     return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+/* ln of four numbers, each 0 < x < infinity and not subnormal, within an ulp: x = 2^e m, sqrt(1/2) <= m < sqrt(2),
+ * ln m = 2 artanh s, s = (m - 1) / (m + 1), by the minimax polynomial of fdlibm's e_log (Sun, 1993). */
+static inline __attribute__((always_inline)) double4 log4(double4 x)
+{
+    typedef uint64_t word4 __attribute__((vector_size(32)));
+    const word4 bias = (word4){0} + (UINT64_C(1024) << 52);
+    const word4 shifted = (word4)x - 0x3fe6a09e667f3bcdu + bias; /* e + 1024 on top */
+    const word4 e = shifted >> 52;
+    const double4 m = (double4)((word4)x - (e << 52) + bias);
+    const double4 exponent = (double4)(e | 0x4330000000000000u) - (0x1p52 + 1024);
+    const double4 f = m - 1, s = f / (2 + f), z = s * s, half = 0.5 * f * f;
+    const double4 r = z * (0x1.5555555555593p-1 +
+                           z * (0x1.999999997fa04p-2 +
+                                z * (0x1.2492494229359p-2 +
+                                     z * (0x1.c71c51d8e78afp-3 +
+                                          z * (0x1.7466496cb03dep-3 +
+                                               z * (0x1.39a09d078c69fp-3 + z * 0x1.2f112df3e5244p-3))))));
+    return exponent * 0x1.62e42feep-1 - ((half - (s * (half + r) + exponent * 0x1.a39ef35793c76p-33)) - f);
 }
 
 /* out[i * pitch + j] = a_i . b_j for rows_a rows of a and rows_b rows of b, both constants where it is called. */

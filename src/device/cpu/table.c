@@ -49,10 +49,14 @@ static const ops table = {
     .design_flush = cpu_design_flush,
     .design_pool = cpu_design_pool,
     .design_pool_workspace = cpu_design_pool_workspace,
+    .design_bait = cpu_design_bait,
     .rank_update = cpu_rank_update,
     .cholesky = cpu_cholesky,
     .cholesky_inverse = cpu_cholesky_inverse,
     .cholesky_inverse_workspace = cpu_cholesky_inverse_workspace,
+    .quadratic_forms = cpu_quadratic_forms,
+    .sandwich = cpu_sandwich,
+    .sandwich_workspace = cpu_sandwich_workspace,
 };
 
 const ops *cpu_ops(void)
