@@ -5,8 +5,9 @@
 Both sides read the same file of rows (clustered, as embeddings are, and never isotropic). numpy works in float64, for
 the sequence of picks is to be that of float64; fisher in float32 is shown beside. `fisher` is the recursion with one
 product of a matrix and a vector a pick, `fisher, textbook` the quadratic form of every row at every pick (a few picks
-are timed and scaled), `js` a full scan a pick, `kcenter` the distances of all rows to the newest pick. The objective of
-both sides is printed: equal to the last digits, or the comparison means nothing. Quote ratios, not seconds.
+are timed and scaled), `js` a full scan a pick, `kcenter` the distances of all rows to the newest pick, `bait` (at most
+500 picks) both quadratic forms of every row. The objective of both sides is printed: equal to the last digits, or the
+comparison means nothing. Quote ratios, not seconds.
 """
 import argparse
 import json
@@ -96,6 +97,22 @@ def kcenter(x, picks):
     return distance
 
 
+def bait(x, picks):
+    """The pick that lowers tr(F A) most, both quadratic forms of every row anew at every pick; returns tr(F A)."""
+    x = x.astype(np.float64)
+    f = x.T @ x / len(x)
+    s = np.eye(x.shape[1])
+    taken = np.zeros(len(x), bool)
+    for _ in range(picks):
+        xa = x @ np.linalg.inv(s)
+        fall = np.einsum("ij,ij->i", xa @ f, xa) / (1 + np.einsum("ij,ij->i", xa, x))
+        fall[taken] = -np.inf
+        row = int(np.argmax(fall))
+        taken[row] = True
+        s += np.outer(x[row], x[row])
+    return float(np.sum(f * np.linalg.inv(s)))
+
+
 def distributions(x, k=64, seed=0):
     """Softmax over the distances to k rows: the shape that js gets; which centres they are is all one to its time."""
     centres = x[np.random.default_rng(seed).choice(len(x), k, replace=False)].astype(np.float64)
@@ -109,9 +126,9 @@ def distributions(x, k=64, seed=0):
 # --- the driver ------------------------------------------------------------------------------------------------------
 
 
-def run_ours(options, path, strategy):
+def run_ours(options, path, strategy, picks):
     command = [options.seedcorn, "bench", "select", "--strategy", strategy, "--embeddings", path, "--budget",
-               str(options.picks), "--repeats", "1", "--threads", str(options.threads), "--no-progress", "--json"]
+               str(picks), "--repeats", "1", "--threads", str(options.threads), "--no-progress", "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"select_peers: {' '.join(command)} ended with code {done.returncode}:\n{done.stderr[-2000:]}")
@@ -135,6 +152,10 @@ def theirs(name, x, picks):
         few = min(picks, 200)
         seconds, value = timed(js, p, few)
         return [(f"float64, {few} picks scaled", seconds * picks / few, None)]
+    if name == "bait":
+        few = min(picks, 4)
+        seconds, _ = timed(bait, x, few)
+        return [(f"every form anew, {few} picks scaled", seconds * picks / few, None)]
     if name == "kcenter":
         return [("float64", *timed(kcenter, x, picks))]
     few = 3
@@ -149,7 +170,7 @@ def main():
     parser.add_argument("--dim", type=int, default=576)
     parser.add_argument("--picks", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="fisher,fisher textbook,js,kcenter", help="names, separated by commas")
+    parser.add_argument("--only", default="fisher,fisher textbook,js,kcenter,bait", help="names, separated by commas")
     options = parser.parse_args()
     x = make_rows(options.rows, options.dim)
     print(f"{options.rows} x {options.dim}, {options.picks} picks, {options.threads} threads, numpy {np.__version__}\n")
@@ -158,8 +179,9 @@ def main():
         path = os.path.join(folder, "rows.npy")
         np.save(path, x)
         for name in options.only.split(","):
-            ours = run_ours(options, path, name.split()[0])
-            for what, seconds, value in theirs(name, x, options.picks):
+            picks = min(options.picks, 500) if name == "bait" else options.picks
+            ours = run_ours(options, path, name.split()[0], picks)
+            for what, seconds, value in theirs(name, x, picks):
                 print(f"| {name} | {ours['seconds']:.2f} | {what} | {seconds:.1f} | **{seconds / ours['seconds']:.1f}** | "
                       f"{ours['objective']:.8g} | {'' if value is None else f'{value:.8g}'} |", flush=True)
 

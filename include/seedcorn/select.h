@@ -15,7 +15,7 @@ typedef struct sc_select_options {
     const char *embeddings; /* embeddings.npy, row i = line i of reviews.jsonl */
     const char *out;        /* selection.jsonl */
     const char *strategy;   /* "js" (default), "fisher" ...: docs/selection.md */
-    const char *view;       /* "semantic" */
+    const char *view;       /* "semantic" (default), "metadata", "user", several joined by "+" */
     int64_t budget;         /* how many rows */
     /* js: score = alpha H(p) + (1 - alpha) JS(p || mean of the chosen), or alpha H + JS ("sum") */
     int64_t clusters;    /* 64 */
@@ -23,8 +23,25 @@ typedef struct sc_select_options {
     double alpha;        /* 0.5 */
     const char *js_form; /* "mix" (default) or "sum" */
     const char *centres; /* .npy of given centres, or NULL: k-means++ and Lloyd */
-    /* fisher: greedy D-optimal, Sigma_0 = lambda I, gain = log(1 + x' Sigma^-1 x) */
-    double lambda; /* 1 */
+    /* fisher, bait: greedy D-optimal, Sigma_0 = lambda I, gain = log(1 + x' Sigma^-1 x) */
+    double lambda;      /* 1 */
+    int64_t neighbours; /* 64; facility: how many rows may stand for one */
+    const char *model;  /* nll: model folder of the student. What it says of each row is kept beside `out` */
+    /* view: what is joined to a review's embedding, and how much it counts beside it */
+    const char *item_embeddings; /* metadata: .npy, row i = line i of items.jsonl */
+    double metadata_weight;      /* 1 */
+    double user_weight;          /* 1 */
+    int64_t factors;             /* user: 64 factors of users and as many of items */
+    /* Files of review ids, one a line, or selections; NULL: none. */
+    const char *given;        /* chosen earlier: not chosen again, and the choice goes on from them */
+    const char *include;      /* come first, whatever their score, within the budget */
+    const char *exclude;      /* never chosen */
+    int64_t max_per_item;     /* 0: no cap; given and included reviews count */
+    int64_t max_per_user;     /* 0 */
+    int64_t max_per_category; /* 0: of a category or genre of the item */
+    /* 0: off. Of reviews as alike as this, or more, only the first may be chosen; given and included ones go first. */
+    double max_text_overlap; /* share of common runs of three words (Jaccard), above 0 to 1 */
+    double max_cosine;       /* of the embeddings, above 0 to 1 */
 } sc_select_options;
 
 typedef struct sc_select_result {
@@ -37,6 +54,14 @@ SC_API sc_select_options sc_select_default(void);
 
 /* --- on rows in memory ---------------------------------------------------------------------------------- */
 
+/* At most so many rows of one group: of an item, a user, a genre. */
+typedef struct sc_cap {
+    /* Row i is in groups[offsets[i] .. offsets[i + 1] - 1], each once; without offsets in groups[i] alone, -1: none. */
+    const int64_t *offsets; /* [n + 1], or NULL */
+    const int32_t *groups;  /* numbered from 0 */
+    int64_t n_groups, most;
+} sc_cap;
+
 typedef struct sc_selector_options {
     size_t struct_size;
     sc_common common;
@@ -47,9 +72,19 @@ typedef struct sc_selector_options {
     double alpha;         /* 0.5 */
     const char *js_form;  /* "mix" (default) or "sum" */
     double lambda;        /* 1 */
+    int64_t neighbours;   /* 64 */
     const float *centres; /* [n_centres][dim] given, or NULL: k-means */
     int64_t n_centres;
-    const int32_t *items; /* [n] the item of each row, numbered from 0, for "popularity"; else NULL */
+    const int32_t *items;   /* [n] the item of each row, numbered from 0, for "popularity"; else NULL */
+    const double *surprise; /* [n] finite, for "nll": what is highest is chosen first; else NULL */
+    /* Any of these may be NULL. Rows chosen before and included ones count for caps, and the choice goes on from them. */
+    const int64_t *given; /* [n_given] rows chosen before: not chosen again */
+    int64_t n_given;
+    const int64_t *include; /* [n_include] rows that come first whatever their score, within the budget */
+    int64_t n_include;
+    const uint8_t *exclude; /* [n] not 0: never to be chosen */
+    const sc_cap *caps;     /* [n_caps] */
+    int64_t n_caps;
 } sc_selector_options;
 
 /* One pick; members that the strategy does not have are 0. */
@@ -65,9 +100,10 @@ typedef struct sc_pick {
 SC_API sc_selector_options sc_selector_default(void);
 
 /* picks [budget], in order of choice, of x [n][dim], which may be a mapped file: it is read, row-major, and not
- * copied by "fisher", "kcenter" and "random". Errors as below. */
+ * copied by "fisher", "bait", "kcenter" and "random". *n_picks (or NULL) is below the budget where the caps leave
+ * no more. Errors as below. */
 SC_API sc_status sc_selector_fit(const sc_selector_options *options, const float *x, int64_t n, int64_t dim,
-                                 sc_pick *picks);
+                                 sc_pick *picks, int64_t *n_picks);
 
 /* --- on files ---------------------------------------------------------------------------------------------- */
 

@@ -29,11 +29,21 @@ class Progress(ctypes.Structure):
                 ("remaining", ctypes.c_double), ("note", ctypes.c_char_p), ("finished", ctypes.c_bool)]
 
 
+class Cap(ctypes.Structure):
+    _fields_ = [("offsets", ctypes.c_void_p), ("groups", ctypes.c_void_p), ("n_groups", ctypes.c_int64),
+                ("most", ctypes.c_int64)]
+
+
 class SelectorOptions(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("common", Common), ("strategy", ctypes.c_char_p),
                 ("budget", ctypes.c_int64), ("clusters", ctypes.c_int64), ("temperature", ctypes.c_double),
                 ("alpha", ctypes.c_double), ("js_form", ctypes.c_char_p), ("lambda", ctypes.c_double),
-                ("centres", ctypes.c_void_p), ("n_centres", ctypes.c_int64), ("items", ctypes.c_void_p)]
+                ("neighbours", ctypes.c_int64),
+                ("centres", ctypes.c_void_p), ("n_centres", ctypes.c_int64), ("items", ctypes.c_void_p),
+                ("surprise", ctypes.c_void_p),
+                ("given", ctypes.c_void_p), ("n_given", ctypes.c_int64), ("include", ctypes.c_void_p),
+                ("n_include", ctypes.c_int64), ("exclude", ctypes.c_void_p), ("caps", ctypes.POINTER(Cap)),
+                ("n_caps", ctypes.c_int64)]
 
 
 class Pick(ctypes.Structure):
@@ -58,7 +68,7 @@ class _AbiMember(ctypes.Structure):
 
 
 STRUCTS = {"sc_common": Common, "sc_progress": Progress, "sc_selector_options": SelectorOptions, "sc_pick": Pick,
-           "sc_kmeans_options": KMeansOptions, "sc_kmeans_result": KMeansResult}
+           "sc_cap": Cap, "sc_kmeans_options": KMeansOptions, "sc_kmeans_result": KMeansResult}
 
 
 def check_layout(members, structs):
@@ -114,7 +124,8 @@ def _load():
     lib.sc_selector_default.restype = SelectorOptions
     lib.sc_kmeans_default.restype = KMeansOptions
     rows = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-    lib.sc_selector_fit.argtypes = [ctypes.POINTER(SelectorOptions), *rows, ctypes.POINTER(Pick)]
+    lib.sc_selector_fit.argtypes = [ctypes.POINTER(SelectorOptions), *rows, ctypes.POINTER(Pick),
+                                    ctypes.POINTER(ctypes.c_int64)]
     lib.sc_kmeans_fit.argtypes = [ctypes.POINTER(KMeansOptions), *rows, ctypes.c_void_p, ctypes.c_void_p,
                                   ctypes.c_void_p, ctypes.POINTER(KMeansResult)]
     lib.sc_kmeans_predict.argtypes = [ctypes.POINTER(KMeansOptions), *rows, ctypes.c_void_p, ctypes.c_void_p]

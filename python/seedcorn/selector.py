@@ -9,16 +9,47 @@ PICK = np.dtype([("row", "<i8"), ("score", "<f8"), ("gain", "<f8"), ("entropy", 
                  ("objective", "<f8"), ("cluster", "<i8")])
 
 
+def _numbers(rows, what):
+    numbers = np.ascontiguousarray([] if rows is None else rows)
+    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
+        raise ValueError(f"{what} must be a list of row numbers, not {numbers.dtype} of shape {numbers.shape}")
+    if len(numbers) and numbers.min() < 0:
+        raise ValueError(f"{what} has the row {numbers.min()}; rows are numbered from 0")
+    return numbers.astype(np.int64)
+
+
+def _cap(groups, most, n):
+    """The struct, and the arrays that it points at."""
+    if len(groups) != n:
+        raise ValueError(f"a cap's groups must be one entry a row, {n}, not {len(groups)}")
+    if n and np.ndim(groups[0]) > 0:
+        offsets = np.zeros(n + 1, np.int64)
+        flat = np.array([group for of_row in groups for group in sorted(set(of_row))], np.int32)
+        np.cumsum([len(set(of_row)) for of_row in groups], out=offsets[1:])
+    else:
+        offsets, flat = None, np.ascontiguousarray(groups, np.int32)
+    n_groups = int(flat.max(initial=-1)) + 1
+    return lib.Cap(offsets=lib.address(offsets), groups=lib.address(flat), n_groups=n_groups, most=most), (offsets, flat)
+
+
 class Selector:
     """Chooses `budget` rows of a matrix; docs/selection.md describes the strategies.
 
     Parameters
     ----------
-    strategy : "fisher", "js", "kcenter", "kmeans", "entropy", "popularity" or "random".
+    strategy : "fisher", "js", "bait", "facility", "kcenter", "kmeans", "entropy", "nll",
+        "popularity" or "random".
     budget : how many rows.
     clusters, temperature, alpha, js_form, centres : of the strategies over clusters; centres [k][dim] replace k-means.
-    lambda_ : of fisher, S_0 = lambda I.
+    lambda_ : of fisher and bait, S_0 = lambda I.
+    neighbours : of facility, how many rows may stand for one.
     items : [n] whole numbers from 0, the item of every row, for "popularity".
+    surprise : [n] numbers, for "nll": the highest are chosen first.
+    given : numbers of rows chosen earlier: they are not chosen again, and the choice goes on from them.
+    include : numbers of rows that come first, whatever their score, within the budget.
+    exclude : numbers of rows never to be chosen.
+    caps : a list of (groups, most): at most so many rows of one group. groups is one whole number a row (-1: none), or a
+        list of such numbers a row.
     device, threads, seed : "auto" or "cpu"; 0 threads are as many as there are cores; the key of random numbers.
 
     Attributes, after fit
@@ -28,7 +59,7 @@ class Selector:
     """
 
     def __init__(self, strategy="fisher", budget=100, *, clusters=64, temperature=1.0, alpha=0.5, js_form="mix",
-                 lambda_=1.0, centres=None, items=None, device="auto", threads=0, seed=0):
+                 lambda_=1.0, neighbours=64, centres=None, items=None, surprise=None, given=None, include=None, exclude=None, caps=(), device="auto", threads=0, seed=0):
         self.strategy = strategy
         self.budget = budget
         self.clusters = clusters
@@ -36,8 +67,14 @@ class Selector:
         self.alpha = alpha
         self.js_form = js_form
         self.lambda_ = lambda_
+        self.neighbours = neighbours
         self.centres = centres
         self.items = items
+        self.surprise = surprise
+        self.given = given
+        self.include = include
+        self.exclude = exclude
+        self.caps = caps
         self.device = device
         self.threads = threads
         self.seed = seed
@@ -54,6 +91,7 @@ class Selector:
         options.alpha = self.alpha
         options.js_form = self.js_form.encode()
         setattr(options, "lambda", self.lambda_)
+        options.neighbours = self.neighbours
         centres = None if self.centres is None else lib.as_rows(self.centres, "centres")
         if centres is not None:
             if centres.shape[1] != x.shape[1]:
@@ -65,9 +103,25 @@ class Selector:
             if items.shape != (len(x),):
                 raise ValueError(f"items must be one number a row, {len(x)}, not {items.shape}")
             options.items = lib.address(items)
+        surprise = None if self.surprise is None else np.ascontiguousarray(self.surprise, dtype=np.float64)
+        if surprise is not None:
+            if surprise.shape != (len(x),):
+                raise ValueError(f"surprise must be one number a row, {len(x)}, not {surprise.shape}")
+            options.surprise = lib.address(surprise)
+        given, include = _numbers(self.given, "given"), _numbers(self.include, "include")
+        options.given, options.n_given = lib.address(given), len(given)
+        options.include, options.n_include = lib.address(include), len(include)
+        exclude = np.zeros(len(x), np.uint8)
+        exclude[_numbers(self.exclude, "exclude")] = 1
+        options.exclude = lib.address(exclude)
+        kept = [_cap(groups, most, len(x)) for groups, most in self.caps]
+        caps = (lib.Cap * len(kept))(*[cap for cap, _ in kept])
+        options.caps, options.n_caps = caps, len(kept)
         picks = np.zeros(max(int(self.budget), 0), PICK)
+        found = ctypes.c_int64()
         lib.call(lib.LIBRARY.sc_selector_fit, ctypes.byref(options), lib.address(x), x.shape[0], x.shape[1],
-                 picks.ctypes.data_as(ctypes.POINTER(lib.Pick)))
+                 picks.ctypes.data_as(ctypes.POINTER(lib.Pick)), ctypes.byref(found))
+        picks = picks[:found.value]
         self.picks_ = picks
         self.rows_ = picks["row"].copy()
         return self

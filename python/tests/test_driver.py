@@ -40,7 +40,7 @@ def test_fisher_is_the_textbooks():
     np.testing.assert_allclose(got.picks_["objective"], objective, rtol=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["fisher", "js", "kcenter", "kmeans", "entropy", "popularity", "random"])
+@pytest.mark.parametrize("strategy", ["fisher", "js", "bait", "facility", "kcenter", "kmeans", "entropy", "popularity", "random"])
 def test_every_strategy_is_the_same_for_any_number_of_threads(strategy):
     x = rows(1500)
     items = np.arange(len(x)) % 37
@@ -109,6 +109,29 @@ def test_empty_rows():
         seedcorn.Selector("random", 1).fit(np.zeros((0, 4), np.float32))
     with pytest.raises(seedcorn.Error, match="nothing to select"):
         seedcorn.Selector("random", 1).fit(np.zeros((4, 0), np.float32))
+
+
+def test_constraints():
+    x = rows(400, 12)
+    whole = seedcorn.Selector("fisher", 60).fit(x).rows_
+    rest = seedcorn.Selector("fisher", 40, given=whole[:20]).fit(x).rows_
+    assert rest.tolist() == whole[20:].tolist()
+    chosen = seedcorn.Selector("fisher", 30, include=[5, 7], exclude=range(100, 400)).fit(x).rows_
+    assert chosen[:2].tolist() == [5, 7] and chosen.max() < 100 and len(set(chosen)) == 30
+    groups = np.arange(400) % 10
+    chosen = seedcorn.Selector("kcenter", 60, caps=[(groups, 3)]).fit(x).rows_
+    assert len(chosen) == 30 and np.bincount(groups[chosen]).tolist() == [3] * 10
+    several = [[g, 10 + g % 2] for g in groups]
+    chosen = seedcorn.Selector("fisher", 60, caps=[(groups, 3), (several, 8)]).fit(x).rows_
+    assert len(chosen) == 16 and np.bincount(groups[chosen] % 2).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize("change", [dict(given=[400]), dict(include=[1, 1]), dict(include=[1], exclude=[1]),
+                                    dict(exclude=[-1]), dict(given=[0.5]), dict(caps=[([1, 2], 3)]),
+                                    dict(caps=[(np.zeros(400, int), 0)]), dict(include=range(30))])
+def test_constraints_refused(change):
+    with pytest.raises((seedcorn.Error, ValueError)):
+        seedcorn.Selector("fisher", 10, **change).fit(rows(400, 6))
 
 
 def test_kmeans():

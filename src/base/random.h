@@ -21,6 +21,7 @@ typedef enum random_stage {
     RANDOM_DROPOUT,
     RANDOM_SAMPLE,
     RANDOM_NET,
+    RANDOM_FACTORS,
     RANDOM_TEST
 } random_stage;
 

@@ -147,6 +147,8 @@ static sc_status select_once(task *t)
 {
     sc_status status = SC_OK;
     selection_pick *picks = NULL;
+    limits open = {0};
+    int64_t n = 0;
     const selection_task work = {.device = t->device,
                                  .x = t->x,
                                  .n = t->rows,
@@ -158,15 +160,19 @@ static sc_status select_once(task *t)
                                  .labels = t->clusters.kmeans.labels,
                                  .k = t->clusters.kmeans.k,
                                  .alpha = 0.5,
-                                 .lambda = 1};
+                                 .lambda = 1,
+                                 .neighbours = 64,
+                                 .limits = &open};
+    SC_TRY(limits_open(&open, t->rows, NULL, NULL, 0));
     SC_TRY(sc_alloc(&picks, (size_t)t->o->budget, sizeof(*picks)));
-    SC_TRY(t->strategy->run(&work, picks));
+    SC_TRY(t->strategy->run(&work, picks, &n));
     t->units = (double)t->o->budget;
     /* one product with every row for each pick, where there are rows to multiply */
     t->flops = t->strategy->needs & NEEDS_CLUSTERS ? 0 : 2.0 * t->units * (double)t->rows * (double)t->dim;
     log_info("objective %.10g, last pick %lld", picks[t->o->budget - 1].objective,
              (long long)picks[t->o->budget - 1].row);
 cleanup:
+    limits_close(&open);
     free(picks);
     return status;
 }
@@ -197,7 +203,7 @@ static sc_status prepare_rows(task *t)
     t->rows = o->rows ? o->rows : 24000;
     t->dim = o->dim;
     if (o->embeddings) {
-        SC_TRY(features_open(o->embeddings, -1, &t->file));
+        SC_TRY(features_open(o->embeddings, -1, "rows", &t->file));
         t->rows = t->file.n;
         t->dim = t->file.dim;
         t->x = t->file.x;

@@ -33,7 +33,7 @@ sc_status features_check(const char *what, const float *x, int64_t n, int64_t di
                    (long long)bad, isnan(x[bad * dim + d]) ? "NaN" : "infinity", (long long)d);
 }
 
-sc_status features_open(const char *path, int64_t n_rows, features *out)
+sc_status features_open(const char *path, int64_t n_rows, const char *of, features *out)
 {
     sc_status status = SC_OK;
     *out = (features){0};
@@ -42,9 +42,9 @@ sc_status features_open(const char *path, int64_t n_rows, features *out)
     out->n = out->file.shape[0];
     out->dim = out->file.shape[1];
     if (n_rows >= 0 && out->n != n_rows) {
-        status = sc_fail(SC_BAD_INPUT,
-                         "%s has %lld rows, but the data set has %lld reviews; embed this data set again",
-                         path, (long long)out->n, (long long)n_rows);
+        status =
+            sc_fail(SC_BAD_INPUT, "%s has %lld rows, but the data set has %lld %s; embed this data set again",
+                    path, (long long)out->n, (long long)n_rows, of);
         goto cleanup;
     }
     SC_TRY(features_check(path, out->x, out->n, out->dim));

@@ -13,9 +13,9 @@ typedef struct features {
 /* SC_BAD_INPUT: no rows, too many, or one with a NaN or infinity, named. */
 sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim);
 
-/* View "semantic": row i is line i of reviews.jsonl. n_rows -1: however many there are. SC_BAD_INPUT: not float32 [n_rows][dim], or a
- * NaN or infinity, named by its row. */
-sc_status features_open(const char *path, int64_t n_rows, features *out);
+/* Row i is line i of the data set's reviews.jsonl or items.jsonl: `of` is "reviews" or "items". n_rows -1: however many
+ * there are. SC_BAD_INPUT: not float32 [n_rows][dim], or a NaN or infinity, named by its row. */
+sc_status features_open(const char *path, int64_t n_rows, const char *of, features *out);
 void features_close(features *f); /* {0} is fine */
 
 /* Distances expanded as |x|^2 - 2 x.c + |c|^2 lose their digits where the mean is large beside the

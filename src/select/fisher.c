@@ -31,7 +31,7 @@ static const double EQUAL = 2e-10; /* relative: bounds this near do not tell row
 typedef struct design {
     const selection_task *task;
     const ops *ops;
-    double *gains, *slack, *norms; /* [n] gains of chosen rows are -infinity */
+    double *gains, *slack, *norms; /* [n] gains of closed rows are -infinity */
     resident d_gains, d_slack, d_norms, d_x;
     double *s, *a; /* [dim][dim] S and its inverse */
     resident d_s, d_a, d_l, d_scratch;
@@ -48,6 +48,10 @@ typedef struct design {
     double *found;
     rotations careful;
     uint8_t *fresh; /* [n] for the careful pick */
+    /* the pool's groups, where there are caps */
+    int64_t *group_offsets, *left;
+    int32_t *groups;
+    resident d_group_offsets, d_groups, d_left;
     int64_t t;
     double total;
     selection_pick *out;
@@ -137,6 +141,30 @@ static void split(design *d, int64_t n_left, int64_t m, design_pool *pool)
         pool->tau = bound(d, d->order[i]) > pool->tau ? bound(d, d->order[i]) : pool->tau;
 }
 
+/* The groups of the pool's rows, and what they have left. */
+static sc_status form_groups(design *d, design_pool *pool, int64_t m)
+{
+    sc_status status = SC_OK;
+    const limits *l = d->task->limits;
+    if (!l->group_offsets)
+        return SC_OK;
+    for (int64_t q = 0; q < m; q++) {
+        const int64_t first = l->group_offsets[d->rows[q]], n = l->group_offsets[d->rows[q] + 1] - first;
+        if (n > 0)
+            memcpy(d->groups + d->group_offsets[q], l->groups + first, (size_t)n * sizeof *d->groups);
+        d->group_offsets[q + 1] = d->group_offsets[q] + n;
+    }
+    memcpy(d->left, l->left, (size_t)l->n_groups * sizeof *d->left);
+    SC_TRY(resident_push(&d->d_group_offsets));
+    SC_TRY(resident_push(&d->d_groups));
+    SC_TRY(resident_push(&d->d_left));
+    pool->group_offsets = d->d_group_offsets.device;
+    pool->groups = d->d_groups.device;
+    pool->left = d->d_left.device;
+cleanup:
+    return status;
+}
+
 /* Gathers the pool: the rows with the highest bounds. */
 static sc_status form_pool(design *d, design_pool *pool, int64_t *n_pool)
 {
@@ -162,6 +190,7 @@ static sc_status form_pool(design *d, design_pool *pool, int64_t *n_pool)
     SC_TRY(resident_push(&d->d_pool_slack));
     SC_TRY(resident_push(&d->d_pool_norms));
     SC_TRY(resident_push(&d->d_pool_x));
+    SC_TRY(form_groups(d, pool, m));
     *n_pool = m;
 cleanup:
     return status;
@@ -169,9 +198,12 @@ cleanup:
 
 static void record(design *d, int64_t row, double gain)
 {
+    const limits *l = d->task->limits;
     d->total += log1p(gain);
     d->out[d->t++] = (selection_pick){.row = row, .score = gain, .gain = log1p(gain), .objective = d->total};
-    d->gains[row] = -INFINITY;
+    limits_take(d->task->limits, row);
+    for (int64_t i = 0; i < l->n_just_closed; i++)
+        d->gains[l->just_closed[i]] = -INFINITY;
     progress_add(d->p, 1);
 }
 
@@ -237,7 +269,8 @@ static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t 
         SC_TRY(flush(d, pool.n));
     /* The pool knows its own gains better than the flush does. */
     for (int64_t q = 0; q < pool.m; q++) {
-        d->gains[d->rows[q]] = d->pool_gains[q];
+        if (!d->task->limits->closed[d->rows[q]])
+            d->gains[d->rows[q]] = d->pool_gains[q];
         d->slack[d->rows[q]] = d->pool_slack[q];
     }
     *stop = pool.stop;
@@ -258,8 +291,11 @@ static sc_status pick_carefully(design *d)
         SC_TRY(rotations_open(&d->careful, dim, d->task->lambda));
         SC_TRY(sc_alloc(&d->fresh, (size_t)n, 1));
     }
-    while (d->careful.n < d->t)
-        rotations_add(&d->careful, d->task->x + d->out[d->careful.n].row * dim);
+    for (int64_t have = d->careful.n; have < d->task->n_given + d->t; have = d->careful.n) {
+        const int64_t given = d->task->n_given;
+        const int64_t row = have < given ? d->task->given[have] : d->out[have - given].row;
+        rotations_add(&d->careful, d->task->x + row * dim);
+    }
     memset(d->fresh, 0, (size_t)n);
     for (;;) {
         best = -1;
@@ -282,6 +318,47 @@ static sc_status pick_carefully(design *d)
     memcpy(d->x_rows, d->task->x + best * dim, (size_t)dim * sizeof *d->x_rows);
     record(d, best, gain);
     SC_TRY(flush(d, 1));
+cleanup:
+    return status;
+}
+
+/* --- rows chosen before -------------------------------------------------------------------------------- */
+
+/* They are taken from the gains as picks are, a block at a time. */
+static sc_status take_given(design *d)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = d->task->dim, n_given = d->task->n_given;
+    for (int64_t at = 0; at < n_given; at += BLOCK) {
+        const int64_t n = n_given - at < BLOCK ? n_given - at : BLOCK;
+        SC_TRY(check_cancelled());
+        for (int64_t l = 0; l < n; l++) {
+            const float *x = d->task->x + d->task->given[at + l] * dim;
+            double *w = d->w + l * dim, gain = 0;
+            memcpy(d->x_rows + l * dim, x, (size_t)dim * sizeof *x);
+            for (int64_t i = 0; i < dim; i++) {
+                w[i] = 0;
+                for (int64_t j = 0; j < dim; j++)
+                    w[i] += d->a[i * dim + j] * (double)x[j];
+            }
+            for (int64_t before = 0; before < l; before++) {
+                const double *other = d->w + before * dim;
+                double dot = 0;
+                for (int64_t i = 0; i < dim; i++)
+                    dot += other[i] * (double)x[i];
+                for (int64_t i = 0; i < dim; i++)
+                    w[i] -= dot * other[i];
+            }
+            for (int64_t i = 0; i < dim; i++)
+                gain += w[i] * (double)x[i];
+            for (int64_t i = 0; i < dim; i++)
+                w[i] /= sqrt(1 + (gain > 0 ? gain : 0));
+        }
+        SC_TRY(flush(d, n));
+    }
+    bool built;
+    d->n_built = -1;
+    SC_TRY(build_inverse(d, &built));
 cleanup:
     return status;
 }
@@ -322,6 +399,20 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(sc_alloc(&d->x64, BLOCK * dim, sizeof *d->x64));
     SC_TRY(sc_alloc(&d->picks, BLOCK, sizeof *d->picks));
     SC_TRY(sc_alloc(&d->found, BLOCK, sizeof *d->found));
+    if (task->limits->group_offsets) {
+        const int64_t *offsets = task->limits->group_offsets;
+        size_t widest = 1, n_groups = (size_t)task->limits->n_groups;
+        for (int64_t i = 0; i < task->n; i++)
+            if ((size_t)(offsets[i + 1] - offsets[i]) > widest)
+                widest = (size_t)(offsets[i + 1] - offsets[i]);
+        SC_TRY(sc_alloc(&d->group_offsets, m + 1, sizeof *d->group_offsets));
+        SC_TRY(sc_alloc(&d->groups, m * widest, sizeof *d->groups));
+        SC_TRY(sc_alloc(&d->left, n_groups, sizeof *d->left));
+        SC_TRY(
+            resident_open(table, d->group_offsets, (m + 1) * sizeof *d->group_offsets, &d->d_group_offsets));
+        SC_TRY(resident_open(table, d->groups, m * widest * sizeof *d->groups, &d->d_groups));
+        SC_TRY(resident_open(table, d->left, n_groups * sizeof *d->left, &d->d_left));
+    }
     for (size_t k = 0; k < dim; k++) {
         d->s[k * dim + k] = task->lambda;
         d->a[k * dim + k] = 1 / task->lambda;
@@ -335,6 +426,8 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
         d->norms[i] = sqrt(sum);
         d->gains[i] = sum / task->lambda;
         d->slack[i] = 64 * DBL_EPSILON * d->gains[i];
+        if (task->limits->closed[i])
+            d->gains[i] = -INFINITY;
     }
     SC_TRY(resident_open(table, d->gains, n * sizeof *d->gains, &d->d_gains));
     SC_TRY(resident_open(table, d->slack, n * sizeof *d->slack, &d->d_slack));
@@ -361,13 +454,16 @@ cleanup:
 
 static void design_close(design *d)
 {
-    resident *places[] = {&d->d_gains, &d->d_slack,      &d->d_norms,      &d->d_x,          &d->d_s,
-                          &d->d_a,     &d->d_l,          &d->d_scratch,    &d->d_rows,       &d->d_pool_x,
-                          &d->d_w,     &d->d_pool_gains, &d->d_pool_slack, &d->d_pool_norms, &d->d_w32,
-                          &d->d_x64,   &d->d_picks,      &d->d_found,      &d->d_work};
-    void *arrays[] = {d->gains, d->slack, d->norms,      d->s,          d->a,          d->order,
-                      d->rows,  d->x,     d->pool_gains, d->pool_slack, d->w,          d->x_rows,
-                      d->w32,   d->x64,   d->picks,      d->found,      d->pool_norms, d->fresh};
+    resident *places[] = {&d->d_gains,      &d->d_slack,      &d->d_norms, &d->d_x,
+                          &d->d_s,          &d->d_a,          &d->d_l,     &d->d_scratch,
+                          &d->d_rows,       &d->d_pool_x,     &d->d_w,     &d->d_pool_gains,
+                          &d->d_pool_slack, &d->d_pool_norms, &d->d_w32,   &d->d_group_offsets,
+                          &d->d_groups,     &d->d_left,       &d->d_x64,   &d->d_picks,
+                          &d->d_found,      &d->d_work};
+    void *arrays[] = {d->gains,         d->slack,  d->norms,      d->s,          d->a,          d->order,
+                      d->rows,          d->x,      d->pool_gains, d->pool_slack, d->w,          d->x_rows,
+                      d->w32,           d->x64,    d->picks,      d->found,      d->pool_norms, d->fresh,
+                      d->group_offsets, d->groups, d->left};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
@@ -375,7 +471,7 @@ static void design_close(design *d)
     rotations_close(&d->careful);
 }
 
-sc_status fisher_select(const selection_task *task, selection_pick *picks)
+sc_status fisher_select(const selection_task *task, selection_pick *picks, int64_t *n_picks)
 {
     sc_status status = SC_OK;
     design d;
@@ -383,7 +479,9 @@ sc_status fisher_select(const selection_task *task, selection_pick *picks)
     progress *p = progress_begin("select fisher", "picks", task->budget);
     SC_TRY(design_open(&d, task, picks));
     d.p = p;
-    while (d.t < task->budget) {
+    if (task->n_given > 0)
+        SC_TRY(take_given(&d));
+    while (d.t < task->budget && task->limits->n_open > 0) {
         const int64_t left = task->budget - d.t;
         design_stop stop;
         int64_t n;
@@ -404,6 +502,7 @@ sc_status fisher_select(const selection_task *task, selection_pick *picks)
             idle = 0;
         }
     }
+    *n_picks = d.t;
 cleanup:
     design_close(&d);
     progress_end(p);

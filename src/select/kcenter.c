@@ -18,13 +18,13 @@ enum { POOL = 1024 };
 typedef struct cover {
     const selection_task *task;
     const ops *ops;
-    double *mean;   /* [dim] */
-    double *dist2;  /* [n] to the nearest of the first seen[i] picks; -infinity: chosen */
-    int32_t *seen;  /* [n] */
-    int32_t *order; /* [n] */
-    int64_t n_picks;
-    /* the picks, and the pool, as nearest_update wants them */
-    float *c, *c_centred, *x, *x_centred; /* [budget][dim] twice, [POOL][dim] twice */
+    double *mean;               /* [dim] */
+    double *dist2;              /* [n] to the nearest of the first seen[i] centres; -infinity: closed */
+    int32_t *seen;              /* [n] */
+    int32_t *order;             /* [n] */
+    int64_t n_picks, n_centres; /* centres: rows given, and picks */
+    /* the centres, and the pool, as nearest_update wants them */
+    float *c, *c_centred, *x, *x_centred; /* [given + budget][dim] twice, [POOL][dim] twice */
     double *c_norms, *x_norms, *pool_dist2;
     int32_t *from;
     resident d_c, d_c_centred, d_c_norms, d_x, d_x_centred, d_x_norms, d_dist2, d_from;
@@ -50,20 +50,29 @@ static void put_row(const cover *k, int64_t i, float *x, float *centred, double 
     norms[place] = sqrt(sum);
 }
 
-static sc_status choose(cover *k, int64_t row, selection_pick *picks)
+/* Distances count to this row, too, from now on. */
+static sc_status add_centre(cover *k, int64_t row)
 {
     sc_status status = SC_OK;
-    const double distance = k->n_picks > 0 ? sqrt(k->dist2[row]) : 0;
-    picks[k->n_picks] =
-        (selection_pick){.row = row, .score = distance, .gain = distance, .objective = distance};
-    put_row(k, row, k->c, k->c_centred, k->c_norms, k->n_picks);
-    k->n_picks++;
-    k->dist2[row] = -INFINITY;
+    put_row(k, row, k->c, k->c_centred, k->c_norms, k->n_centres);
+    k->n_centres++;
     SC_TRY(resident_push(&k->d_c));
     SC_TRY(resident_push(&k->d_c_centred));
     SC_TRY(resident_push(&k->d_c_norms));
 cleanup:
     return status;
+}
+
+static sc_status choose(cover *k, int64_t row, selection_pick *picks)
+{
+    const limits *l = k->task->limits;
+    const double distance = k->n_centres > 0 ? sqrt(k->dist2[row]) : 0;
+    picks[k->n_picks++] =
+        (selection_pick){.row = row, .score = distance, .gain = distance, .objective = distance};
+    limits_take(k->task->limits, row);
+    for (int64_t i = 0; i < l->n_just_closed; i++)
+        k->dist2[l->just_closed[i]] = -INFINITY;
+    return add_centre(k, row);
 }
 
 /* Brings the pool's m rows, listed in order, up to date with all picks. */
@@ -78,13 +87,13 @@ static sc_status update(cover *k, int64_t m)
     SC_TRY(resident_push(&k->d_from));
     const nearest_rows rows = {k->d_x.device, k->d_x_centred.device, k->d_x_norms.device};
     const nearest_rows centres = {k->d_c.device, k->d_c_centred.device, k->d_c_norms.device};
-    SC_TRY(k->ops->nearest_update(NULL, k->d_dist2.device, &rows, m, &centres, k->d_from.device, k->n_picks,
+    SC_TRY(k->ops->nearest_update(NULL, k->d_dist2.device, &rows, m, &centres, k->d_from.device, k->n_centres,
                                   k->task->dim));
     SC_TRY(resident_pull(&k->d_dist2));
     for (int64_t q = 0; q < m; q++) {
         if (k->dist2[k->order[q]] != -INFINITY)
             k->dist2[k->order[q]] = k->pool_dist2[q];
-        k->seen[k->order[q]] = (int32_t)k->n_picks;
+        k->seen[k->order[q]] = (int32_t)k->n_centres;
     }
 cleanup:
     return status;
@@ -118,7 +127,7 @@ static sc_status pick_round(cover *k, selection_pick *picks, progress *p)
             outside = k->order[i];
     order_ascending(k->order, m);
     SC_TRY(load_pool(k, m));
-    while (k->n_picks < k->task->budget) {
+    while (k->n_picks < k->task->budget && k->task->limits->n_open > 0) {
         int32_t best = -1;
         for (int64_t q = 0; q < m; q++)
             if (k->dist2[k->order[q]] != -INFINITY && (best < 0 || k->dist2[k->order[q]] > k->dist2[best]))
@@ -137,7 +146,8 @@ cleanup:
 static int64_t first_row(const cover *k)
 {
     const int64_t dim = k->task->dim;
-    int64_t best = 0;
+    const bool *closed = k->task->limits->closed;
+    int64_t best = -1;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < k->task->n; i++) {
         double sum = 0;
@@ -147,8 +157,8 @@ static int64_t first_row(const cover *k)
         }
         k->dist2[i] = sum;
     }
-    for (int64_t i = 1; i < k->task->n; i++)
-        if (k->dist2[i] < k->dist2[best])
+    for (int64_t i = 0; i < k->task->n; i++)
+        if (!closed[i] && (best < 0 || k->dist2[i] < k->dist2[best]))
             best = i;
     return best;
 }
@@ -172,7 +182,7 @@ static sc_status cover_open(cover *k, const selection_task *task)
 {
     sc_status status = SC_OK;
     const ops *table = task->device->ops;
-    const size_t n = (size_t)task->n, dim = (size_t)task->dim, b = (size_t)task->budget,
+    const size_t n = (size_t)task->n, dim = (size_t)task->dim, b = (size_t)(task->n_given + task->budget),
                  m = n < POOL ? n : POOL;
     *k = (cover){.task = task, .ops = table};
     if (!table->nearest_update)
@@ -214,28 +224,33 @@ static void cover_close(cover *k)
         free(arrays[i]);
 }
 
-sc_status kcenter_select(const selection_task *task, selection_pick *picks)
+sc_status kcenter_select(const selection_task *task, selection_pick *picks, int64_t *n_picks)
 {
     sc_status status = SC_OK;
     cover k;
     progress *p = progress_begin("select kcenter", "picks", task->budget);
     SC_TRY(cover_open(&k, task));
     find_mean(&k);
-    const int64_t first = first_row(&k);
+    const int64_t first = task->n_given == 0 && task->limits->n_open > 0 ? first_row(&k) : -1;
     for (int64_t i = 0; i < task->n; i++)
-        k.dist2[i] = INFINITY;
-    SC_TRY(choose(&k, first, picks));
-    progress_add(p, 1);
+        k.dist2[i] = task->limits->closed[i] ? -INFINITY : INFINITY;
+    for (int64_t g = 0; g < task->n_given; g++)
+        SC_TRY(add_centre(&k, task->given[g]));
+    if (first >= 0) {
+        SC_TRY(choose(&k, first, picks));
+        progress_add(p, 1);
+    }
     for (int64_t at = 0; at < task->n; at += POOL) {
         const int64_t m = task->n - at < POOL ? task->n - at : POOL;
         for (int64_t q = 0; q < m; q++)
             k.order[q] = (int32_t)(at + q);
         SC_TRY(load_pool(&k, m));
     }
-    while (k.n_picks < task->budget) {
+    while (k.n_picks < task->budget && task->limits->n_open > 0) {
         SC_TRY(check_cancelled());
         SC_TRY(pick_round(&k, picks, p));
     }
+    *n_picks = k.n_picks;
 cleanup:
     cover_close(&k);
     progress_end(p);

@@ -10,7 +10,7 @@
 typedef struct representatives {
     kmeans_result clusters;
     int32_t *counts;  /* [k] */
-    int32_t *nearest; /* [k] rows */
+    int32_t *nearest; /* [k] open rows, -1: none */
 } representatives;
 
 static double size_of(const void *context, int64_t cluster)
@@ -21,8 +21,7 @@ static double size_of(const void *context, int64_t cluster)
 /* Rows left over where there are fewer distinct rows than picks: the farthest from their centres first. */
 static double distance_of(const void *context, int64_t row)
 {
-    const representatives *r = context;
-    return r->nearest[r->clusters.labels[row]] == row ? -1 : (double)r->clusters.dist2[row];
+    return (double)((const representatives *)context)->clusters.dist2[row];
 }
 
 static sc_status find_representatives(const selection_task *task, representatives *r)
@@ -41,6 +40,8 @@ static sc_status find_representatives(const selection_task *task, representative
     for (int64_t i = 0; i < task->n; i++) {
         int32_t *nearest = &r->nearest[r->clusters.labels[i]];
         r->counts[r->clusters.labels[i]]++;
+        if (task->limits->closed[i])
+            continue;
         if (*nearest < 0 || r->clusters.dist2[i] < r->clusters.dist2[*nearest])
             *nearest = (int32_t)i;
     }
@@ -50,7 +51,22 @@ cleanup:
     return status;
 }
 
-sc_status kmeans_select(const selection_task *task, selection_pick *picks)
+/* A cap may have closed the row: the next one then. */
+static int32_t representative(const selection_task *task, representatives *r, int32_t cluster)
+{
+    const bool *closed = task->limits->closed;
+    int32_t *nearest = &r->nearest[cluster];
+    if (*nearest < 0 || !closed[*nearest])
+        return *nearest;
+    *nearest = -1;
+    for (int32_t i = 0; i < task->n; i++)
+        if (r->clusters.labels[i] == cluster && !closed[i] &&
+            (*nearest < 0 || r->clusters.dist2[i] < r->clusters.dist2[*nearest]))
+            *nearest = i;
+    return *nearest;
+}
+
+sc_status kmeans_select(const selection_task *task, selection_pick *picks, int64_t *n_picks)
 {
     sc_status status = SC_OK;
     representatives r = {0};
@@ -61,22 +77,27 @@ sc_status kmeans_select(const selection_task *task, selection_pick *picks)
     SC_TRY(sc_alloc(&order, (size_t)task->n, sizeof *order));
     order_best(order, r.clusters.k, r.clusters.k, size_of, &r);
     for (int64_t j = 0; j < r.clusters.k; j++) {
-        const int32_t cluster = order[j], row = r.nearest[cluster];
+        const int32_t cluster = order[j], row = representative(task, &r, cluster);
         if (row < 0)
-            continue; /* a cluster without a row: there are fewer distinct rows */
+            continue; /* a cluster without an open row: there are fewer distinct rows, or they are closed */
         covered += r.counts[cluster];
+        limits_take(task->limits, row);
         picks[t++] = (selection_pick){.row = row,
                                       .score = r.counts[cluster],
                                       .gain = r.counts[cluster],
                                       .cluster = cluster,
                                       .objective = covered / (double)task->n};
     }
-    const int64_t found = t;
-    order_best(order, task->n, task->budget - found, distance_of, &r);
-    for (; t < task->budget; t++) {
-        const int32_t row = order[t - found];
-        picks[t] = (selection_pick){.row = row, .cluster = r.clusters.labels[row], .objective = 1};
+    order_best(order, task->n, limits_reach(task->limits, task->budget - t), distance_of, &r);
+    for (int64_t q = 0; t < task->budget && task->limits->n_open > 0; q++) {
+        const int32_t row = order[q];
+        if (task->limits->closed[row])
+            continue;
+        limits_take(task->limits, row);
+        picks[t++] = (selection_pick){
+            .row = row, .cluster = r.clusters.labels[row], .objective = covered / (double)task->n};
     }
+    *n_picks = t;
 cleanup:
     kmeans_free(&r.clusters);
     free(r.counts);

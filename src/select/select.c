@@ -8,8 +8,10 @@
 
 #include "base/log.h"
 #include "data/dataset.h"
-#include "data/ids.h"
+#include "seedcorn/embed.h"
+#include "select/constraints.h"
 #include "select/selector.h"
+#include "select/views.h"
 
 sc_select_options sc_select_default(void)
 {
@@ -21,7 +23,11 @@ sc_select_options sc_select_default(void)
                                .temperature = 1,
                                .alpha = 0.5,
                                .js_form = "mix",
-                               .lambda = 1};
+                               .lambda = 1,
+                               .neighbours = 64,
+                               .metadata_weight = 1,
+                               .user_weight = 1,
+                               .factors = 64};
 }
 
 static sc_selector_options selector_options(const sc_select_options *o)
@@ -34,10 +40,11 @@ static sc_selector_options selector_options(const sc_select_options *o)
                                  .temperature = o->temperature,
                                  .alpha = o->alpha,
                                  .js_form = o->js_form,
-                                 .lambda = o->lambda};
+                                 .lambda = o->lambda,
+                                 .neighbours = o->neighbours};
 }
 
-static sc_status check_options(const sc_select_options *o, const strategy **found)
+static sc_status check_options(const sc_select_options *o, const strategy **found, unsigned *parts)
 {
     sc_status status = SC_OK;
     if (o->struct_size != sizeof *o)
@@ -45,8 +52,7 @@ static sc_status check_options(const sc_select_options *o, const strategy **foun
                        "select: the options are not those of this library; start from sc_select_default()");
     if (!o->data || !o->embeddings || !o->out || !o->strategy || !o->view || !o->js_form)
         return sc_fail(SC_USAGE, "select needs data, embeddings, out, strategy, view and js_form");
-    if (strcmp(o->view, "semantic") != 0)
-        return sc_fail(SC_USAGE, "unknown view \"%s\"; there is: semantic", o->view);
+    SC_TRY(view_parse(o->view, parts));
     const sc_selector_options selector = selector_options(o);
     SC_TRY(selector_check(&selector, found));
 cleanup:
@@ -96,12 +102,12 @@ static json_t *pick_json(const strategy *s, const dataset *data, const sc_pick *
 }
 
 static sc_status write_selection(const char *path, const strategy *s, const dataset *data,
-                                 const sc_pick *picks, int64_t budget)
+                                 const sc_pick *picks, int64_t n)
 {
     sc_status status = SC_OK;
     file_writer *w = NULL;
     SC_TRY(file_writer_open(path, &w));
-    for (int64_t t = 0; t < budget; t++) {
+    for (int64_t t = 0; t < n; t++) {
         json_t *line = pick_json(s, data, &picks[t], t + 1);
         status = json_write_line(w, line);
         json_decref(line);
@@ -123,18 +129,31 @@ static sc_status sibling(const char *path, const char *ending, strbuf *out)
     return strbuf_status(out);
 }
 
+static void name_file(json_t *settings, const char *key, const char *path)
+{
+    json_object_set_new(settings, key, path ? json_text(path_base(path)) : json_null());
+}
+
 static sc_status write_summary(const char *path, const sc_select_options *o, const strategy *s,
-                               const device *dev, const dataset *data, const clustering *c,
-                               const sc_pick *picks, const sc_select_result *result)
+                               const device *dev, const dataset *data, const view *v, const constraints *kept,
+                               const clustering *c, const sc_pick *picks, const sc_select_result *result)
 {
     json_t *settings = json_object(), *root = json_object(), *curve = json_array();
     json_object_set_new(settings, "strategy", json_string(s->name));
     json_object_set_new(settings, "view", json_string(o->view));
+    if (v->joined) {
+        name_file(settings, "item_embeddings", o->item_embeddings);
+        json_object_set_new(settings, "metadata_weight", json_real(o->metadata_weight));
+        json_object_set_new(settings, "user_weight", json_real(o->user_weight));
+        json_object_set_new(settings, "factors", json_integer(o->factors));
+        json_object_set_new(root, "rows_of_unknown_items", json_integer(v->n_unknown_items));
+        json_object_set_new(root, "rows_of_unknown_users", json_integer(v->n_unknown_users));
+    }
     json_object_set_new(settings, "budget", json_integer(o->budget));
     json_object_set_new(settings, "seed", json_integer(o->common.seed));
     if (s->needs & NEEDS_CLUSTERS) {
         json_object_set_new(settings, "clusters", json_integer(o->clusters));
-        json_object_set_new(settings, "centres", o->centres ? json_text(path_base(o->centres)) : json_null());
+        name_file(settings, "centres", o->centres);
         json_object_set_new(settings, "temperature", json_real(o->temperature));
         json_object_set_new(settings, "alpha", json_real(o->alpha));
         json_object_set_new(settings, "js_form", json_string(o->js_form));
@@ -144,8 +163,22 @@ static sc_status write_summary(const char *path, const sc_select_options *o, con
                                       c->kmeans.converged, "repaired", (json_int_t)c->kmeans.repaired,
                                       "inertia", c->kmeans.inertia));
     }
-    if (s->run == fisher_select)
+    if (s->run == fisher_select || s->run == bait_select)
         json_object_set_new(settings, "lambda", json_real(o->lambda));
+    if (s->run == facility_select)
+        json_object_set_new(settings, "neighbours", json_integer(o->neighbours));
+    if (s->run == nll_select)
+        name_file(settings, "model", o->model);
+    name_file(settings, "given", o->given);
+    name_file(settings, "include", o->include);
+    name_file(settings, "exclude", o->exclude);
+    json_object_set_new(settings, "max_per_item", json_integer(o->max_per_item));
+    json_object_set_new(settings, "max_per_user", json_integer(o->max_per_user));
+    json_object_set_new(settings, "max_per_category", json_integer(o->max_per_category));
+    json_object_set_new(settings, "max_text_overlap", json_real(o->max_text_overlap));
+    json_object_set_new(settings, "max_cosine", json_real(o->max_cosine));
+    json_object_set_new(root, "n_alike_in_words", json_integer(kept->n_alike_in_words));
+    json_object_set_new(root, "n_alike_in_meaning", json_integer(kept->n_alike_in_meaning));
     json_object_set_new(root, "settings", settings);
     json_object_set_new(root, "n_rows", json_integer(result->n_rows));
     json_object_set_new(root, "n_selected", json_integer(result->n_selected));
@@ -177,16 +210,29 @@ cleanup:
     return status;
 }
 
-/* The item of every review, numbered by first mention. */
-static sc_status number_items(const dataset *data, int32_t **out)
+/* What the student says of every review, by its mean negative log-likelihood; kept beside the selection. */
+static sc_status find_surprise(const sc_select_options *o, int64_t n, double **out)
 {
     sc_status status = SC_OK;
-    id_table known = {0};
-    SC_TRY(sc_alloc(out, data->n_reviews, sizeof **out));
-    for (size_t i = 0; i < data->n_reviews; i++)
-        SC_TRY(id_table_put(&known, data->reviews[i].parent_asin, &(*out)[i], NULL));
+    sc_embed_options settings = sc_embed_default();
+    features values = {0};
+    strbuf path = {0};
+    if (!o->model)
+        return sc_fail(SC_USAGE, "the strategy \"nll\" needs --model DIR, the student before training");
+    SC_TRY(sibling(o->out, "_nll.npy", &path));
+    settings.common = o->common;
+    settings.data = o->data;
+    settings.model = o->model;
+    settings.out = strbuf_text(&path);
+    settings.pooling = "nll";
+    SC_TRY(sc_embed(&settings, NULL));
+    SC_TRY(features_open(strbuf_text(&path), n, "reviews", &values));
+    SC_TRY(sc_alloc(out, (size_t)n, sizeof **out));
+    for (int64_t i = 0; i < n; i++)
+        (*out)[i] = (double)values.x[i];
 cleanup:
-    id_table_free(&known);
+    features_close(&values);
+    strbuf_free(&path);
     return status;
 }
 
@@ -198,49 +244,65 @@ sc_status sc_select(const sc_select_options *options, sc_select_result *result)
     device *dev = NULL;
     dataset *data = NULL;
     features x = {0};
+    view seen = {0};
+    unsigned parts = 0;
     centred rows = {0};
     clustering clusters = {0};
     sc_selector_options selector;
     sc_pick *picks = NULL;
     float *centres = NULL;
+    double *surprise = NULL;
     int32_t *items = NULL;
+    int64_t n_items = 0, n_picks = 0;
+    constraints kept = {0};
     strbuf map_path = {0}, summary_path = {0};
     sc_select_result r = {0};
 
-    SC_TRY(check_options(options, &chosen));
+    SC_TRY(check_options(options, &chosen, &parts));
     SC_TRY(device_open(&options->common, &dev));
-    SC_TRY(dataset_open(options->data, DATASET_REVIEWS, &data));
-    SC_TRY(features_open(options->embeddings, (int64_t)data->n_reviews, &x));
+    SC_TRY(
+        dataset_open(options->data, DATASET_REVIEWS | (parts & VIEW_USER ? DATASET_INTERACTIONS : 0), &data));
+    SC_TRY(features_open(options->embeddings, (int64_t)data->n_reviews, "reviews", &x));
     if (options->budget > x.n) {
         status = sc_fail(SC_USAGE,
                          "the budget is %lld, but there are only %lld reviews; give --budget %lld or less",
                          (long long)options->budget, (long long)x.n, (long long)x.n);
         goto cleanup;
     }
+    SC_TRY(view_make(options, parts, data, &x, &seen));
     selector = selector_options(options);
     if (options->centres && chosen->needs & NEEDS_CLUSTERS) {
-        SC_TRY(read_centres(options->centres, x.dim, &centres, &selector.n_centres));
+        SC_TRY(read_centres(options->centres, seen.dim, &centres, &selector.n_centres));
         selector.centres = centres;
     }
     if (chosen->needs & NEEDS_ITEMS) {
-        SC_TRY(number_items(data, &items));
+        SC_TRY(constraints_number_items(data, &items, &n_items));
         selector.items = items;
     }
+    if (chosen->needs & NEEDS_SURPRISE) {
+        SC_TRY(find_surprise(options, x.n, &surprise));
+        selector.surprise = surprise;
+    }
+    SC_TRY(constraints_make(options, data, dev, x.x, x.dim, &kept, &selector));
     SC_TRY(sc_alloc(&picks, (size_t)options->budget, sizeof *picks));
-    SC_TRY(features_centre(x.x, x.n, x.dim, &rows));
-    SC_TRY(selector_run(&selector, chosen, dev, x.x, &rows, picks, &clusters));
+    SC_TRY(features_centre(seen.x, seen.n, seen.dim, &rows));
+    SC_TRY(selector_run(&selector, chosen, dev, seen.x, &rows, picks, &n_picks, &clusters));
+    if (n_picks < options->budget)
+        log_warn("select: the caps leave %lld reviews instead of %lld", (long long)n_picks,
+                 (long long)options->budget);
     r.n_rows = x.n;
-    r.dim = x.dim;
-    r.n_selected = options->budget;
-    r.objective = picks[options->budget - 1].objective;
+    r.dim = seen.dim;
+    r.n_selected = n_picks;
+    r.objective = n_picks > 0 ? picks[n_picks - 1].objective : 0;
 
     SC_TRY(sibling(options->out, "_map.npy", &map_path));
     SC_TRY(sibling(options->out, ".json", &summary_path));
     SC_TRY(write_map(strbuf_text(&map_path), &rows, (uint64_t)options->common.seed));
     r.seconds = seconds_now() - start;
-    SC_TRY(write_summary(strbuf_text(&summary_path), options, chosen, dev, data, &clusters, picks, &r));
+    SC_TRY(write_summary(strbuf_text(&summary_path), options, chosen, dev, data, &seen, &kept, &clusters,
+                         picks, &r));
     /* Last: where it stands, the two beside it do too. */
-    SC_TRY(write_selection(options->out, chosen, data, picks, options->budget));
+    SC_TRY(write_selection(options->out, chosen, data, picks, n_picks));
     if (result)
         *result = r;
 cleanup:
@@ -248,9 +310,12 @@ cleanup:
     strbuf_free(&summary_path);
     free(picks);
     free(items);
+    free(surprise);
+    constraints_free(&kept);
     free(centres);
     clustering_free(&clusters);
     centred_free(&rows);
+    view_free(&seen);
     features_close(&x);
     dataset_close(data);
     device_close(dev);

@@ -14,7 +14,8 @@ sc_selector_options sc_selector_default(void)
                                  .temperature = 1,
                                  .alpha = 0.5,
                                  .js_form = "mix",
-                                 .lambda = 1};
+                                 .lambda = 1,
+                                 .neighbours = 64};
 }
 
 sc_status selector_check(const sc_selector_options *o, const strategy **found)
@@ -42,6 +43,9 @@ sc_status selector_check(const sc_selector_options *o, const strategy **found)
                        sum ? "0 or more with the form \"sum\"" : "from 0 to 1 with the form \"mix\"");
     if (!(o->lambda > 0) || !isfinite(o->lambda))
         return sc_fail(SC_USAGE, "select: lambda is %g; it must be above 0", o->lambda);
+    if (o->neighbours < 1 || o->neighbours > 10000)
+        return sc_fail(SC_USAGE, "select: %lld neighbours; give --neighbours from 1 to 10000",
+                       (long long)o->neighbours);
 cleanup:
     return status;
 }
@@ -59,15 +63,83 @@ static sc_status count_items(const int32_t *items, int64_t n, int64_t *n_items)
     return SC_OK;
 }
 
-sc_status selector_run(const sc_selector_options *o, const strategy *s, device *dev, const float *x,
-                       const centred *rows, sc_pick *picks, clustering *clusters)
+/* Rows that count as chosen before the strategy begins. */
+static sc_status check_rows(const char *what, const int64_t *rows, int64_t n_rows, const limits *l,
+                            int64_t *out)
+{
+    for (int64_t g = 0; g < n_rows; g++) {
+        if (rows[g] < 0 || rows[g] >= l->n)
+            return sc_fail(SC_BAD_INPUT, "select: the %s rows name row %lld; rows are 0 to %lld", what,
+                           (long long)rows[g], (long long)l->n - 1);
+        out[g] = rows[g];
+    }
+    return SC_OK;
+}
+
+/* What the strategy goes on from: `before` is what was given and then what is included. */
+static sc_status take_before(const sc_selector_options *o, limits *l, int64_t *before)
 {
     sc_status status = SC_OK;
-    int64_t n_items = 0;
+    const int64_t n = o->n_given + o->n_include;
+    uint8_t *seen = NULL;
+    SC_TRY(check_rows("given", o->given, o->n_given, l, before));
+    SC_TRY(check_rows("included", o->include, o->n_include, l, before + o->n_given));
+    SC_TRY(sc_alloc(&seen, (size_t)l->n, 1));
+    for (int64_t g = 0; g < n; g++) {
+        const int64_t row = before[g];
+        if (seen[row]++) {
+            status =
+                sc_fail(SC_BAD_INPUT, "select: row %lld is given or to be included twice", (long long)row);
+            goto cleanup;
+        }
+        if (g >= o->n_given && o->exclude && o->exclude[row]) {
+            status =
+                sc_fail(SC_BAD_INPUT, "select: row %lld is to be both included and excluded", (long long)row);
+            goto cleanup;
+        }
+    }
+    for (int64_t g = 0; g < n; g++)
+        limits_take(l, before[g]);
+    if (o->n_include > o->budget)
+        status = sc_fail(SC_USAGE, "the budget is %lld, but %lld rows are to be included",
+                         (long long)o->budget, (long long)o->n_include);
+    else if (o->budget - o->n_include > l->n_open && !l->group_offsets)
+        status = sc_fail(SC_USAGE, "the budget is %lld, but only %lld rows may be chosen; give %lld or less",
+                         (long long)o->budget, (long long)(l->n_open + o->n_include),
+                         (long long)(l->n_open + o->n_include));
+cleanup:
+    free(seen);
+    return status;
+}
+
+sc_status selector_run(const sc_selector_options *o, const strategy *s, device *dev, const float *x,
+                       const centred *rows, sc_pick *picks, int64_t *n_picks, clustering *clusters)
+{
+    sc_status status = SC_OK;
+    limits l = {0};
+    int64_t *before = NULL, n_items = 0, n = 0;
+    SC_TRY(limits_open(&l, rows->n, o->exclude, o->caps, o->n_caps));
+    SC_TRY(sc_alloc(&before, (size_t)(o->n_given + o->n_include), sizeof *before));
+    SC_TRY(take_before(o, &l, before));
     if (s->needs & NEEDS_ITEMS) {
-        if (!o->items)
-            return sc_fail(SC_USAGE, "select: the strategy \"%s\" needs the item of every row", s->name);
+        if (!o->items) {
+            status = sc_fail(SC_USAGE, "select: the strategy \"%s\" needs the item of every row", s->name);
+            goto cleanup;
+        }
         SC_TRY(count_items(o->items, rows->n, &n_items));
+    }
+    if (s->needs & NEEDS_SURPRISE) {
+        if (!o->surprise) {
+            status =
+                sc_fail(SC_USAGE, "select: the strategy \"%s\" needs the surprise of every row", s->name);
+            goto cleanup;
+        }
+        for (int64_t i = 0; i < rows->n; i++)
+            if (!isfinite(o->surprise[i])) {
+                status =
+                    sc_fail(SC_BAD_INPUT, "select: the surprise of row %lld is not finite", (long long)i);
+                goto cleanup;
+            }
     }
     if (s->needs & NEEDS_CLUSTERS) {
         const clustering_options settings = {.k = o->centres ? o->n_centres : o->clusters,
@@ -80,7 +152,7 @@ sc_status selector_run(const sc_selector_options *o, const strategy *s, device *
                                  .x = x,
                                  .n = rows->n,
                                  .dim = rows->dim,
-                                 .budget = o->budget,
+                                 .budget = o->budget - o->n_include,
                                  .seed = (uint64_t)o->common.seed,
                                  .p = clusters->p,
                                  .entropy = clusters->entropy,
@@ -90,25 +162,34 @@ sc_status selector_run(const sc_selector_options *o, const strategy *s, device *
                                  .n_items = n_items,
                                  .alpha = o->alpha,
                                  .js_sum = strcmp(o->js_form, "sum") == 0,
-                                 .lambda = o->lambda};
-    SC_TRY(s->run(&task, picks));
+                                 .lambda = o->lambda,
+                                 .neighbours = o->neighbours,
+                                 .surprise = o->surprise,
+                                 .limits = &l,
+                                 .given = before,
+                                 .n_given = o->n_given + o->n_include};
+    for (int64_t g = 0; g < o->n_include; g++)
+        picks[g] = (sc_pick){.row = o->include[g]};
+    if (task.budget > 0 && l.n_open > 0)
+        SC_TRY(s->run(&task, picks + o->n_include, &n));
+    *n_picks = n + o->n_include;
 cleanup:
+    limits_close(&l);
+    free(before);
     return status;
 }
 
 sc_status sc_selector_fit(const sc_selector_options *o, const float *x, int64_t n, int64_t dim,
-                          sc_pick *picks)
+                          sc_pick *picks, int64_t *n_picks)
 {
     sc_status status = SC_OK;
     const strategy *chosen = NULL;
     device *dev = NULL;
     centred rows = {0};
     clustering clusters = {0};
+    int64_t found = 0;
     SC_TRY(selector_check(o, &chosen));
     SC_TRY(features_check("the rows", x, n, dim));
-    if (o->budget > n)
-        return sc_fail(SC_USAGE, "the budget is %lld, but there are only %lld rows; give %lld or less",
-                       (long long)o->budget, (long long)n, (long long)n);
     if (o->centres && (o->n_centres < 1 || o->n_centres > 1000000))
         return sc_fail(SC_USAGE, "select: %lld centres are given; there must be 1 to 1000000",
                        (long long)o->n_centres);
@@ -117,7 +198,9 @@ sc_status sc_selector_fit(const sc_selector_options *o, const float *x, int64_t 
         SC_TRY(features_centre(x, n, dim, &rows));
     rows.n = n;
     rows.dim = dim;
-    SC_TRY(selector_run(o, chosen, dev, x, &rows, picks, &clusters));
+    SC_TRY(selector_run(o, chosen, dev, x, &rows, picks, &found, &clusters));
+    if (n_picks)
+        *n_picks = found;
 cleanup:
     clustering_free(&clusters);
     centred_free(&rows);

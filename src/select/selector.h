@@ -7,9 +7,9 @@
 
 /* Checks everything that does not depend on the rows. */
 sc_status selector_check(const sc_selector_options *o, const strategy **found);
-/* picks [budget] of finite x [rows->n][rows->dim]; `rows` is its centred copy. `clusters` ({0} before) receives
+/* Up to budget picks of finite x [rows->n][rows->dim]; `rows` is its centred copy. `clusters` ({0} before) receives
  * what strategies over clusters looked at. */
 sc_status selector_run(const sc_selector_options *o, const strategy *s, device *dev, const float *x,
-                       const centred *rows, sc_pick *picks, clustering *clusters);
+                       const centred *rows, sc_pick *picks, int64_t *n_picks, clustering *clusters);
 
 #endif

@@ -3,7 +3,7 @@
 #define SC_SELECT_STRATEGY_H
 
 #include "device/device.h"
-#include "seedcorn/select.h"
+#include "select/limits.h"
 
 typedef sc_pick selection_pick;
 
@@ -13,7 +13,7 @@ enum { PICK_SCORE = 1, PICK_GAIN = 2, PICK_ENTROPY = 4, PICK_DIVERGENCE = 8, PIC
 typedef struct selection_task {
     device *device;
     const float *x;         /* [n][dim] finite */
-    int64_t n, dim, budget; /* 1 <= budget <= n */
+    int64_t n, dim, budget; /* budget >= 1 */
     uint64_t seed;
     /* What NEEDS_CLUSTERS asks for. */
     const double *p;       /* [n][k] softmax over centres */
@@ -25,25 +25,34 @@ typedef struct selection_task {
     double alpha;
     bool js_sum; /* alpha H + JS; else alpha H + (1 - alpha) JS */
     double lambda;
+    int64_t neighbours;     /* facility: rows that may serve a row */
+    const double *surprise; /* [n] what NEEDS_SURPRISE asks for: mean negative log-likelihood of a token */
+    limits *limits;         /* what may be chosen; a strategy says there what it took */
+    const int64_t *given;   /* [n_given] rows chosen before, closed in limits */
+    int64_t n_given;
 } selection_task;
 
-enum { NEEDS_CLUSTERS = 1, NEEDS_ITEMS = 2 };
+enum { NEEDS_CLUSTERS = 1, NEEDS_ITEMS = 2, NEEDS_SURPRISE = 4 };
 
 typedef struct strategy {
     const char *name, *summary;
     unsigned needs, gives;
-    sc_status (*run)(const selection_task *task, selection_pick *picks /* [budget] */);
+    /* *n_picks is below the budget only where no row is open any more. */
+    sc_status (*run)(const selection_task *task, selection_pick *picks /* [budget] */, int64_t *n_picks);
 } strategy;
 
 /* SC_USAGE with the nearest right name. */
 sc_status strategy_find(const char *name, const strategy **out);
 
-sc_status js_select(const selection_task *task, selection_pick *picks);
-sc_status fisher_select(const selection_task *task, selection_pick *picks);
-sc_status entropy_select(const selection_task *task, selection_pick *picks);
-sc_status kmeans_select(const selection_task *task, selection_pick *picks);
-sc_status popularity_select(const selection_task *task, selection_pick *picks);
-sc_status kcenter_select(const selection_task *task, selection_pick *picks);
-sc_status random_select(const selection_task *task, selection_pick *picks);
+sc_status js_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status fisher_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status bait_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status facility_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status entropy_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status nll_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status kmeans_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status popularity_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status kcenter_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+sc_status random_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
 
 #endif

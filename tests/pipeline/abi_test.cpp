@@ -26,7 +26,7 @@ TEST(Abi, MembersFollowEachOtherInsideTheirStruct)
         end = members[i].offset + members[i].size;
         EXPECT_LE(end, size);
     }
-    EXPECT_EQ(structs, 6u);
+    EXPECT_EQ(structs, 7u);
 }
 
 } // namespace

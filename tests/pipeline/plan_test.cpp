@@ -146,7 +146,7 @@ TEST_F(Plan, MisspeltWordsAreNamedWithTheNearest)
     refuses("selekt: {budget: 3}\n", 1, "did you mean 'select'?");
     refuses("seed: 0\n\ntrain:\n  epochs: 3\n  bach_size: 4\n", 5, "did you mean 'batch-size'?");
     refuses("train:\n  - epochs: many\n", 2, "whole number");
-    refuses("select:\n  strategy: fischer\n", 2, "js|fisher|kcenter");
+    refuses("select:\n  strategy: fischer\n", 2, "js|fisher|bait");
     refuses("sed: 1\nselect: {budget: 3}\n", 1, "did you mean 'seed'?");
     refuses("something_else: 1\n", 1, "is no verb of a run");
     refuses("train: {model: m, dialogues: d}\nrecommend:\n  - {model: m, dialogues: d, adapter: lor}\n", 3,

@@ -136,6 +136,95 @@ TEST_F(Select, GivenCentresAreUsedAsTheyAre)
     }
 }
 
+TEST_F(Select, KeepsToFilesAndCaps)
+{
+    const std::string first = path("first.jsonl"), ids = path("ids.txt"), excluded = path("excluded.txt");
+    sc_select_options o = options("fisher");
+    o.out = first.c_str();
+    ASSERT_EQ(sc_select(&o, nullptr), SC_OK) << sc_last_error();
+    const std::string whole = read("first.jsonl");
+    o = options("fisher");
+    std::ofstream(excluded) << "r50\r\nr51\n\nr52\n";
+    std::ofstream(ids) << "r3\n{\"review_id\":\"r9\"}\n";
+    o.given = first.c_str(), o.exclude = excluded.c_str(), o.budget = N - 12 - 3;
+    ASSERT_EQ(sc_select(&o, nullptr), SC_OK) << sc_last_error();
+    const std::string rest = read("s.jsonl");
+    for (int i = 0; i < N; i++) {
+        const std::string id = "\"review_id\":\"r" + std::to_string(i) + "\"";
+        const bool in_whole = whole.find(id) != std::string::npos,
+                   in_rest = rest.find(id) != std::string::npos;
+        EXPECT_FALSE(in_rest && (in_whole || (i >= 50 && i <= 52))) << i;
+    }
+    o = options("kcenter");
+    o.include = ids.c_str(), o.max_per_item = 1;
+    sc_select_result r;
+    ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+    EXPECT_EQ(r.n_selected, 9); // r3 and r9 are of the items 3 and 0
+    const std::string lines = read("s.jsonl");
+    EXPECT_EQ(lines.find("{\"rank\":1,\"row\":3,"), 0u) << lines;
+    for (int item = 0; item < 9; item++) {
+        const std::string text = "\"parent_asin\":\"a" + std::to_string(item) + "\"";
+        const size_t at = lines.find(text);
+        ASSERT_NE(at, std::string::npos) << item;
+        EXPECT_EQ(lines.find(text, at + 1), std::string::npos) << item;
+    }
+    const std::string summary = read("s.json");
+    EXPECT_NE(summary.find("\"include\": \"ids.txt\""), std::string::npos) << summary;
+}
+
+TEST_F(Select, LeavesOutReviewsThatAreAlike)
+{
+    for (int d = 0; d < DIM; d++)
+        x_[20 * DIM + d] = 2 * x_[4 * DIM + d];
+    write_embeddings();
+    const std::string ids = path("ids.txt");
+    std::ofstream(ids) << "r20\n";
+    sc_select_options o = options("random");
+    o.max_cosine = 0.9999, o.budget = N - 1, o.include = ids.c_str();
+    ASSERT_EQ(sc_select(&o, nullptr), SC_OK) << sc_last_error();
+    EXPECT_EQ(read("s.jsonl").find("\"row\":4,"), std::string::npos);
+    EXPECT_NE(read("s.json").find("\"n_alike_in_meaning\": 1"), std::string::npos);
+    fs::remove(out_);
+    o.budget = N;
+    fails(o, SC_USAGE, "only 59");
+    o = options("random");
+    o.max_text_overlap = 0.9, o.budget = 1; // every text is "t"
+    ASSERT_EQ(sc_select(&o, nullptr), SC_OK) << sc_last_error();
+    EXPECT_NE(read("s.jsonl").find("\"row\":0,"), std::string::npos);
+    fs::remove(out_);
+    o.max_text_overlap = 1.1;
+    fails(o, SC_USAGE, "max-text-overlap");
+    o.max_text_overlap = NAN;
+    fails(o, SC_USAGE, "max-text-overlap");
+    o.max_text_overlap = 0, o.max_cosine = -0.5;
+    fails(o, SC_USAGE, "max-cosine");
+}
+
+TEST_F(Select, NamesWhatIsWrongInTheFilesItKeepsTo)
+{
+    const std::string ids = path("ids.txt");
+    sc_select_options o = options("fisher");
+    o.given = ids.c_str();
+    fails(o, SC_BAD_INPUT, "ids.txt");
+    std::ofstream(ids) << "r1\nx1\n";
+    fails(o, SC_BAD_INPUT, "ids.txt:2");
+    fails(o, SC_BAD_INPUT, "another data set");
+    std::ofstream(ids) << "r1\nr2\nr1\n";
+    fails(o, SC_BAD_INPUT, "second time");
+    std::ofstream(ids) << "{\"review\":\"r1\"}\n";
+    fails(o, SC_BAD_INPUT, "review_id");
+    std::ofstream(ids) << "{\"review_id\":\n";
+    fails(o, SC_BAD_INPUT, "ids.txt:1");
+    std::ofstream(ids) << "r1\n";
+    o.exclude = ids.c_str(), o.given = nullptr, o.include = ids.c_str();
+    fails(o, SC_BAD_INPUT, "both");
+    o = options("fisher");
+    o.max_per_category = 2;
+    fails(o, SC_BAD_INPUT, "categories");
+    o.max_per_category = -2;
+    fails(o, SC_USAGE, "cap");
+}
+
 TEST_F(Select, NamesWhatIsWrong)
 {
     sc_select_options o = options("js");
@@ -154,12 +243,18 @@ TEST_F(Select, NamesWhatIsWrong)
     o = options("fisher");
     o.lambda = 0;
     fails(o, SC_USAGE, "lambda");
+    o = options("nll");
+    fails(o, SC_USAGE, "--model");
+    o.model = "/nowhere";
+    fails(o, SC_BAD_INPUT, "/nowhere");
     o = options("js");
     o.temperature = INFINITY;
     fails(o, SC_USAGE, "temperature");
     o = options("js");
-    o.view = "user";
+    o.view = "users";
     fails(o, SC_USAGE, "view");
+    o.view = "user";
+    fails(o, SC_BAD_INPUT, "items.jsonl");
     x_[17 * DIM + 3] = NAN;
     write_embeddings();
     fails(options("fisher"), SC_BAD_INPUT, "row 17");

@@ -136,14 +136,25 @@ inline device *open_device(int threads)
     return d;
 }
 
-inline std::vector<selection_pick> run(const char *name, selection_task task, int threads)
+inline std::vector<selection_pick> run(const char *name, selection_task task, int threads,
+                                       const std::vector<uint8_t> &excluded = {}, const sc_cap *cap = nullptr)
 {
     const strategy *s = nullptr;
     EXPECT_EQ(strategy_find(name, &s), SC_OK);
     device *d = open_device(threads);
     task.device = d;
     std::vector<selection_pick> picks(task.budget);
-    EXPECT_EQ(s->run(&task, picks.data()), SC_OK) << sc_last_error();
+    limits l = {};
+    int64_t n = 0;
+    EXPECT_EQ(limits_open(&l, task.n, excluded.empty() ? nullptr : excluded.data(), cap, cap ? 1 : 0), SC_OK)
+        << sc_last_error();
+    for (int64_t g = 0; g < task.n_given; g++)
+        limits_take(&l, task.given[g]);
+    task.limits = &l;
+    EXPECT_EQ(s->run(&task, picks.data(), &n), SC_OK) << sc_last_error();
+    EXPECT_TRUE(n == task.budget || l.n_open == 0);
+    picks.resize(n);
+    limits_close(&l);
     device_close(d);
     return picks;
 }

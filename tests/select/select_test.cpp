@@ -166,7 +166,6 @@ Distributions distributions(int64_t n, int64_t k, double sharpness, bool repeats
     return d;
 }
 
-// The definition, term by term as the operation has it, so that the scores are the same numbers.
 double js(const double *p, const double *q, int64_t k)
 {
     double sum = 0;
@@ -175,7 +174,50 @@ double js(const double *p, const double *q, int64_t k)
         sum += p[j] > 0 ? p[j] * std::log(p[j] / m) : 0;
         sum += q[j] > 0 ? q[j] * std::log(q[j] / m) : 0;
     }
-    return sum > 0 ? 0.5 * sum : 0;
+    return 0.5 * sum;
+}
+
+// Every row at every pick, by the operation itself, so that the scores are the same numbers.
+void expect_full_scan(const Distributions &d, const selection_task &task)
+{
+    const int64_t n = task.n, k = task.k;
+    const std::vector<selection_pick> picks = run("js", task, 1);
+    expect_same(picks, run("js", task, 2));
+    device *dev = open_device(1);
+    std::vector<double> total(k), mean(k), divergence(n), p(d.p);
+    std::vector<bool> chosen(n);
+    for (int64_t t = 0; t < task.budget; t++) {
+        if (t > 0) {
+            ASSERT_EQ(dev->ops->js_to_mean(nullptr, divergence.data(), p.data(), mean.data(), n, k), SC_OK);
+        }
+        int64_t best = -1;
+        double best_score = -1;
+        for (int64_t i = 0; i < n; i++) {
+            const double weight = task.js_sum ? 1 : 1 - task.alpha;
+            const double score = t == 0 ? d.entropy[i] : task.alpha * d.entropy[i] + weight * divergence[i];
+            if (!chosen[i] && (best < 0 || score > best_score))
+                best = i, best_score = score;
+        }
+        ASSERT_EQ(picks[t].row, best) << "pick " << t;
+        if (t > 0) {
+            ASSERT_EQ(picks[t].score, best_score) << "pick " << t;
+            ASSERT_NEAR(picks[t].divergence, js(&d.p[best * k], mean.data(), k), 1e-14);
+        }
+        chosen[best] = true;
+        for (int64_t j = 0; j < k; j++) {
+            total[j] += d.p[best * k + j];
+            mean[j] = total[j] / (double)(t + 1);
+        }
+    }
+    device_close(dev);
+}
+
+selection_task js_task(const Distributions &d, int64_t n, int64_t k, double alpha, bool sum, int64_t budget)
+{
+    selection_task task = {};
+    task.n = n, task.k = k, task.budget = budget, task.alpha = alpha, task.js_sum = sum;
+    task.p = d.p.data(), task.entropy = d.entropy.data(), task.labels = d.labels.data();
+    return task;
 }
 
 TEST(Js, PicksWhatTheFullScanPicks)
@@ -189,39 +231,27 @@ TEST(Js, PicksWhatTheFullScanPicks)
                         SCOPED_TRACE("k " + std::to_string(k) + " sharpness " + std::to_string(sharpness) +
                                      " alpha " + std::to_string(alpha) + (sum ? " sum" : " mix") +
                                      (repeats ? " repeats" : ""));
-                        Distributions d = distributions(n, k, sharpness, repeats, (unsigned)k);
-                        selection_task task = {};
-                        task.n = n, task.k = k, task.budget = repeats ? n : 40, task.alpha = alpha,
-                        task.js_sum = sum;
-                        task.p = d.p.data(), task.entropy = d.entropy.data(), task.labels = d.labels.data();
-                        std::vector<selection_pick> picks = run("js", task, 1);
-                        expect_same(picks, run("js", task, 2));
-                        std::vector<double> total(k), mean(k);
-                        std::vector<bool> chosen(n);
-                        for (int64_t t = 0; t < task.budget; t++) {
-                            int64_t best = -1;
-                            double best_score = -1;
-                            for (int64_t i = 0; i < n; i++) {
-                                if (chosen[i])
-                                    continue;
-                                const double score =
-                                    t == 0 ? d.entropy[i]
-                                           : alpha * d.entropy[i] +
-                                                 (sum ? 1 : 1 - alpha) * js(&d.p[i * k], mean.data(), k);
-                                if (best < 0 || score > best_score)
-                                    best = i, best_score = score;
-                            }
-                            ASSERT_EQ(picks[t].row, best) << "pick " << t;
-                            if (t > 0) {
-                                ASSERT_EQ(picks[t].score, best_score) << "pick " << t;
-                            }
-                            chosen[best] = true;
-                            for (int64_t j = 0; j < k; j++) {
-                                total[j] += d.p[best * k + j];
-                                mean[j] = total[j] / (double)(t + 1);
-                            }
-                        }
+                        const Distributions d = distributions(n, k, sharpness, repeats, (unsigned)k);
+                        expect_full_scan(d, js_task(d, n, k, alpha, sum, repeats ? n : 40));
                     }
+}
+
+// More rows than a pool holds; where repeats are, more equal rows than it holds, too.
+TEST(Js, ThePoolsPicksAreThoseOfAllRows)
+{
+    const int64_t n = 9001, k = 8;
+    for (double sharpness : {0.3, 5.0})
+        for (double alpha : {0.0, 0.5, 1.0})
+            for (bool repeats : {false, true}) {
+                SCOPED_TRACE("sharpness " + std::to_string(sharpness) + " alpha " + std::to_string(alpha) +
+                             (repeats ? " repeats" : ""));
+                Distributions d = distributions(n, k, sharpness, false, 3);
+                for (int64_t i = 10; repeats && i < n; i++) {
+                    std::copy_n(d.p.begin() + (i % 10) * k, k, d.p.begin() + i * k);
+                    d.entropy[i] = d.entropy[i % 10];
+                }
+                expect_full_scan(d, js_task(d, n, k, alpha, false, 60));
+            }
 }
 
 TEST(Random, IsAKeyedPermutationWithThePrefixProperty)

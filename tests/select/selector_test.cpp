@@ -11,7 +11,10 @@ namespace
 std::vector<sc_pick> fit(const Data &d, const sc_selector_options &o, sc_status want = SC_OK)
 {
     std::vector<sc_pick> picks(static_cast<size_t>(std::max<int64_t>(o.budget, 0)));
-    EXPECT_EQ(sc_selector_fit(&o, d.x.data(), d.n, d.dim, picks.data()), want) << sc_last_error();
+    int64_t n = -1;
+    EXPECT_EQ(sc_selector_fit(&o, d.x.data(), d.n, d.dim, picks.data(), &n), want) << sc_last_error();
+    if (want == SC_OK)
+        picks.resize(static_cast<size_t>(n));
     return picks;
 }
 
@@ -53,6 +56,71 @@ TEST(Selector, OverClusters)
     }
 }
 
+TEST(Selector, IncludedRowsComeFirstAndCount)
+{
+    const Data d = normal_rows("random", 80, 5, 35);
+    const std::vector<int64_t> given = {3, 9}, include = {70, 2, 41};
+    std::vector<uint8_t> exclude(80);
+    exclude[11] = exclude[12] = 1;
+    for (const char *name :
+         {"fisher", "js", "bait", "facility", "kcenter", "kmeans", "entropy", "popularity", "random"}) {
+        SCOPED_TRACE(name);
+        std::vector<int32_t> items;
+        for (int i = 0; i < 80; i++)
+            items.push_back(i % 9);
+        sc_selector_options o = sc_selector_default();
+        o.strategy = name, o.budget = 75, o.clusters = 6, o.items = items.data();
+        o.given = given.data(), o.n_given = 2, o.include = include.data(), o.n_include = 3;
+        o.exclude = exclude.data();
+        std::set<int64_t> rows;
+        const std::vector<sc_pick> picks = fit(d, o);
+        for (const sc_pick &p : picks)
+            EXPECT_TRUE(rows.insert(p.row).second && !exclude[(size_t)p.row] && p.row != 3 && p.row != 9);
+        ASSERT_EQ(picks.size(), 75u);
+        for (size_t i = 0; i < 3; i++)
+            EXPECT_EQ(picks[i].row, include[i]);
+        o.budget = 77; // 76 are open
+        fit(d, o, SC_USAGE);
+        EXPECT_NE(std::string(sc_last_error()).find("give 76 or less"), std::string::npos);
+        o.budget = 2;
+        fit(d, o, SC_USAGE);
+        o.budget = 3;
+        EXPECT_EQ(fit(d, o).size(), 3u);
+    }
+}
+
+TEST(Selector, RefusesConstraintsThatContradict)
+{
+    const Data d = normal_rows("random", 20, 3, 36);
+    const auto with = [&](std::vector<int64_t> given, std::vector<int64_t> include,
+                          std::vector<int64_t> exclude) {
+        sc_selector_options o = sc_selector_default();
+        std::vector<uint8_t> mask(20);
+        for (int64_t row : exclude)
+            mask[(size_t)row] = 1;
+        o.budget = 5, o.given = given.data(), o.n_given = (int64_t)given.size();
+        o.include = include.data(), o.n_include = (int64_t)include.size(), o.exclude = mask.data();
+        fit(d, o, SC_BAD_INPUT);
+        return std::string(sc_last_error());
+    };
+    EXPECT_NE(with({1, 20}, {}, {}).find("row 20"), std::string::npos);
+    EXPECT_NE(with({}, {-1}, {}).find("row -1"), std::string::npos);
+    EXPECT_NE(with({4, 4}, {}, {}).find("row 4"), std::string::npos);
+    EXPECT_NE(with({4}, {4}, {}).find("row 4"), std::string::npos);
+    EXPECT_NE(with({}, {7}, {7}).find("both"), std::string::npos);
+    const std::vector<int32_t> groups(20, 2);
+    sc_cap cap = {nullptr, groups.data(), 2, 1};
+    sc_selector_options o = sc_selector_default();
+    o.budget = 5, o.caps = &cap, o.n_caps = 1;
+    fit(d, o, SC_BAD_INPUT);
+    EXPECT_NE(std::string(sc_last_error()).find("group 2"), std::string::npos);
+    cap.n_groups = 3, cap.most = 0;
+    fit(d, o, SC_USAGE);
+    const std::vector<int64_t> offsets(21, 1);
+    cap.most = 1, cap.offsets = offsets.data();
+    fit(d, o, SC_BAD_INPUT);
+}
+
 TEST(Selector, RefusesWhatItCannotUse)
 {
     Data d = normal_rows("random", 50, 4, 33);
@@ -67,6 +135,15 @@ TEST(Selector, RefusesWhatItCannotUse)
     o.budget = 5;
     o.strategy = "popularity";
     fit(d, o, SC_USAGE);
+    o.strategy = "nll";
+    fit(d, o, SC_USAGE);
+    std::vector<double> surprise(50, 1.0);
+    surprise[3] = NAN;
+    o.surprise = surprise.data();
+    fit(d, o, SC_BAD_INPUT);
+    EXPECT_NE(std::string(sc_last_error()).find("row 3"), std::string::npos);
+    surprise[3] = 2;
+    EXPECT_EQ(fit(d, o)[0].row, 3);
     o.strategy = "js";
     o.centres = d.x.data();
     fit(d, o, SC_USAGE); // none of them
