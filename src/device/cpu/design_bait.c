@@ -13,7 +13,7 @@ two_dots(const int rows, int64_t dim, const float *x, const double *u, const dou
     double4 sums[ROWS][2][HALVES];
     int64_t j = 0;
     memset(sums, 0, sizeof sums);
-    for (; j + 4 * HALVES <= dim; j += 4 * HALVES)
+    for (; j + 4 * HALVES <= dim; j += 4 * HALVES) {
 #pragma GCC unroll 2
         for (int h = 0; h < HALVES; h++) {
             const double4 us = load4(u + j + 4 * h), vs = load4(v + j + 4 * h);
@@ -24,6 +24,7 @@ two_dots(const int rows, int64_t dim, const float *x, const double *u, const dou
                 sums[r][1][h] += xs * vs;
             }
         }
+    }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
         dots[r][0] = sum4(sums[r][0][0] + sums[r][0][1]);
