@@ -1,0 +1,266 @@
+// The rest of the CUDA runtime: one device, whose streams do everything at once, in the order of the calls.
+#include "emu/machine.h"
+
+#include <chrono>
+#include <cstdio>
+#include <map>
+
+using Clock = std::chrono::steady_clock;
+
+struct CUstream_st {
+    unsigned flags;
+};
+
+struct CUevent_st {
+    Clock::time_point time;
+    bool recorded;
+};
+
+namespace emu
+{
+
+namespace
+{
+
+struct Attribute {
+    cudaDeviceAttr attribute;
+    int value;
+};
+
+const Attribute attributes[] = {
+    {cudaDevAttrMaxThreadsPerBlock, max_block_threads},
+    {cudaDevAttrMaxBlockDimX, 1024},
+    {cudaDevAttrMaxBlockDimY, 1024},
+    {cudaDevAttrMaxBlockDimZ, 64},
+    {cudaDevAttrMaxGridDimX, 0x7fffffff},
+    {cudaDevAttrMaxGridDimY, 65535},
+    {cudaDevAttrMaxGridDimZ, 65535},
+    {cudaDevAttrWarpSize, warp_size},
+    {cudaDevAttrMultiProcessorCount, multiprocessors},
+    {cudaDevAttrMaxBlocksPerMultiprocessor, blocks_per_multiprocessor},
+    {cudaDevAttrMaxThreadsPerMultiProcessor, blocks_per_multiprocessor *max_block_threads},
+    {cudaDevAttrMaxSharedMemoryPerBlock, static_shared_limit},
+    {cudaDevAttrMaxRegistersPerBlock, 65536},
+    {cudaDevAttrComputeCapabilityMajor, 8},
+    {cudaDevAttrComputeCapabilityMinor, 6},
+    {cudaDevAttrCooperativeLaunch, 1},
+    {cudaDevAttrL2CacheSize, 4 << 20},
+    {cudaDevAttrMemoryClockRate, 1000000},
+    {cudaDevAttrGlobalMemoryBusWidth, 128},
+    {cudaDevAttrClockRate, 1000000},
+    {cudaDevAttrIntegrated, 0},
+    {cudaDevAttrUnifiedAddressing, 1},
+    {cudaDevAttrConcurrentKernels, 0},
+    {cudaDevAttrEccEnabled, 0},
+};
+
+std::map<const void *, int> &dynamic_limits()
+{
+    static auto *all = new std::map<const void *, int>;
+    return *all;
+}
+
+cudaError_t check_device(int device)
+{
+    if (device == 0)
+        return pending_failure();
+    note_error(cudaErrorInvalidDevice, "there is no device %d: the emulator has one, 0", device);
+    return cudaErrorInvalidDevice;
+}
+
+} // namespace
+
+int max_dynamic_shared(const void *kernel)
+{
+    auto found = dynamic_limits().find(kernel);
+    return found == dynamic_limits().end() ? int(static_shared_limit) : found->second;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+// ---- the device
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return pending_failure();
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return pending_failure();
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return check_device(device);
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+{
+    if (device != 0)
+        return check_device(device);
+    if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ||
+        attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor) {
+        *value = static_cast<int>(shared_limit());
+        return pending_failure();
+    }
+    for (const Attribute &known : attributes)
+        if (known.attribute == attribute) {
+            *value = known.value;
+            return pending_failure();
+        }
+    note_error(cudaErrorInvalidValue, "the emulator does not know device attribute %d", int(attribute));
+    return cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
+{
+    if (device != 0)
+        return check_device(device);
+    *properties = cudaDeviceProp();
+    std::snprintf(properties->name, sizeof properties->name, "Kernel emulator (CPU)");
+    properties->totalGlobalMem = device_memory_limit();
+    properties->sharedMemPerBlock = static_shared_limit;
+    properties->sharedMemPerBlockOptin = shared_limit();
+    properties->sharedMemPerMultiprocessor = shared_limit();
+    properties->regsPerBlock = 65536;
+    properties->warpSize = warp_size;
+    properties->maxThreadsPerBlock = max_block_threads;
+    properties->maxThreadsPerMultiProcessor = blocks_per_multiprocessor * max_block_threads;
+    properties->maxThreadsDim[0] = properties->maxThreadsDim[1] = 1024;
+    properties->maxThreadsDim[2] = 64;
+    properties->maxGridSize[0] = 0x7fffffff;
+    properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
+    properties->major = 8;
+    properties->minor = 6;
+    properties->multiProcessorCount = multiprocessors;
+    properties->cooperativeLaunch = 1;
+    properties->unifiedAddressing = 1;
+    properties->l2CacheSize = 4 << 20;
+    return pending_failure();
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize()
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    return pending_failure();
+}
+
+// ---- kernels
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+        if (value < 0 || static_cast<size_t>(value) > shared_limit()) {
+            note_error(cudaErrorInvalidValue,
+                       "a kernel is to be allowed %d bytes of dynamic shared memory, but the device has %zu",
+                       value, shared_limit());
+            return cudaErrorInvalidValue;
+        }
+        dynamic_limits()[kernel] = value;
+    }
+    return pending_failure();
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int block_size,
+                                                          size_t shared_bytes)
+{
+    bool fits = block_size <= max_block_threads && shared_bytes <= shared_limit();
+    *blocks = fits ? int(blocks_per_multiprocessor) : 0;
+    return pending_failure();
+}
+
+// ---- streams and events
+
+cudaError_t cudaStreamCreate(cudaStream_t *stream)
+{
+    return cudaStreamCreateWithFlags(stream, 0);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    *stream = new CUstream_st{flags};
+    return pending_failure();
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    delete stream;
+    return pending_failure();
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t)
+{
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
+{
+    return pending_failure();
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    *event = new CUevent_st{};
+    return pending_failure();
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return pending_failure();
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
+{
+    event->time = Clock::now();
+    event->recorded = true;
+    return pending_failure();
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t)
+{
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end)
+{
+    if (!begin->recorded || !end->recorded) {
+        note_error(cudaErrorInvalidResourceHandle, "cudaEventElapsedTime of an event that was not recorded");
+        return cudaErrorInvalidResourceHandle;
+    }
+    *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
+    return pending_failure();
+}

@@ -1,0 +1,255 @@
+// cudaMalloc and what works on its memory.
+//
+// A range starts as NaNs (0xff bytes) between guards of the same: a read of what nobody wrote, or from beside the
+// range, shows in the result, and a write beside it is found after the launch. AddressSanitizer sees each at once, and
+// the use of freed memory, too.
+#include "emu/machine.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+namespace emu
+{
+
+namespace
+{
+
+enum { guard_size = 256 }; // also the alignment that CUDA promises
+const unsigned char unwritten = 0xff;
+
+std::map<uintptr_t, size_t> &ranges() // begin to size
+{
+    static auto *all = new std::map<uintptr_t, size_t>;
+    return *all;
+}
+
+size_t used;
+size_t limit = size_t(16) << 30;
+
+size_t rounded_up(size_t size)
+{
+    return (size + guard_size - 1) / guard_size * guard_size;
+}
+
+bool is_unwritten(const char *begin, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (static_cast<unsigned char>(begin[i]) != unwritten)
+            return false;
+    return true;
+}
+
+char *allocate(size_t size)
+{
+    void *memory = nullptr;
+    size_t behind = rounded_up(size) - size + guard_size;
+    if (posix_memalign(&memory, guard_size, guard_size + size + behind) != 0)
+        return nullptr;
+    fill_bytes(memory, unwritten, guard_size + size + behind);
+    char *begin = static_cast<char *>(memory) + guard_size;
+    poison(memory, guard_size);
+    poison(begin + size, behind);
+    return begin;
+}
+
+void release_range(char *begin, size_t size)
+{
+    char *memory = begin - guard_size;
+    unpoison(memory, guard_size + rounded_up(size) + guard_size);
+    std::free(memory);
+}
+
+// Of the device's side of a copy. Unknown memory is the host's.
+bool fits(const void *begin, size_t size)
+{
+    auto next = ranges().upper_bound(reinterpret_cast<uintptr_t>(begin));
+    if (next == ranges().begin())
+        return true;
+    --next;
+    uintptr_t p = reinterpret_cast<uintptr_t>(begin), end = next->first + next->second;
+    return p >= end || p + size <= end;
+}
+
+bool is_device(const void *p)
+{
+    return in_device_memory(p, 1);
+}
+
+cudaError_t invalid_copy(const char *why, size_t size)
+{
+    note_error(cudaErrorInvalidValue, "a copy of %zu bytes %s", size, why);
+    return cudaErrorInvalidValue;
+}
+
+cudaError_t copy(void *to, const void *from, size_t size, cudaMemcpyKind kind)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (pending_failure() != cudaSuccess)
+        return pending_failure();
+    if (size == 0)
+        return cudaSuccess;
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (!fits(to, size) || !fits(from, size))
+        return invalid_copy("passes the end of memory of cudaMalloc", size);
+    if (kind != cudaMemcpyDefault && (is_device(to) != to_device || is_device(from) != from_device))
+        return invalid_copy("goes in another direction than its cudaMemcpyKind says", size);
+    std::memmove(to, from, size);
+    return cudaSuccess;
+}
+
+cudaError_t set(void *to, int value, size_t size)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (pending_failure() != cudaSuccess)
+        return pending_failure();
+    if (size > 0 && !in_device_memory(to, size)) {
+        note_error(cudaErrorInvalidValue, "cudaMemset of %zu bytes passes the end of memory of cudaMalloc",
+                   size);
+        return cudaErrorInvalidValue;
+    }
+    std::memset(to, value, size);
+    return cudaSuccess;
+}
+
+} // namespace
+
+// Called by threads of a launch as well, which hold no lock: the launch does.
+bool in_device_memory(const void *begin, size_t size)
+{
+    auto p = reinterpret_cast<uintptr_t>(begin);
+    auto next = ranges().upper_bound(p);
+    if (next == ranges().begin())
+        return false;
+    --next;
+    return p + size <= next->first + next->second;
+}
+
+void check_guards()
+{
+    if (under_asan())
+        return; // which has reported it
+    for (const auto &range : ranges()) {
+        char *begin = reinterpret_cast<char *>(range.first);
+        size_t size = range.second;
+        bool before = is_unwritten(begin - guard_size, guard_size);
+        bool behind = is_unwritten(begin + size, rounded_up(size) - size + guard_size);
+        if (before && behind)
+            continue;
+        note_error(cudaErrorLaunchFailure, "%s wrote %s %zu bytes of cudaMalloc", machine.launch->kernel_name,
+                   before ? "past the end of" : "before", size);
+        fill_bytes(begin - guard_size, unwritten, guard_size);
+        fill_bytes(begin + size, unwritten, rounded_up(size) - size + guard_size);
+    }
+}
+
+void set_memory_limit(size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    limit = bytes;
+}
+
+size_t device_memory_used()
+{
+    return used;
+}
+
+size_t device_memory_limit()
+{
+    return limit;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+cudaError_t cudaMalloc(void **memory, size_t size)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (pending_failure() != cudaSuccess)
+        return pending_failure();
+    *memory = nullptr;
+    if (size == 0)
+        return cudaSuccess;
+    char *begin = size <= limit && used <= limit - size ? allocate(size) : nullptr;
+    if (begin == nullptr) {
+        note_error(cudaErrorMemoryAllocation, "out of memory: cudaMalloc of %zu bytes, %zu of %zu are in use",
+                   size, used, limit);
+        return cudaErrorMemoryAllocation;
+    }
+    used += size;
+    ranges()[reinterpret_cast<uintptr_t>(begin)] = size;
+    *memory = begin;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (memory != nullptr) {
+        auto range = ranges().find(reinterpret_cast<uintptr_t>(memory));
+        if (range == ranges().end()) {
+            note_error(cudaErrorInvalidValue,
+                       "cudaFree of %p, which is not the beginning of memory of cudaMalloc", memory);
+            return cudaErrorInvalidValue;
+        }
+        used -= range->second;
+        release_range(static_cast<char *>(memory), range->second);
+        ranges().erase(range);
+    }
+    return pending_failure();
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t size)
+{
+    return cudaHostAlloc(memory, size, 0);
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    *memory = std::malloc(size > 0 ? size : 1);
+    if (*memory == nullptr) {
+        note_error(cudaErrorMemoryAllocation, "out of memory: cudaMallocHost of %zu bytes", size);
+        return cudaErrorMemoryAllocation;
+    }
+    std::memset(*memory, unwritten, size);
+    return pending_failure();
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    std::free(memory);
+    return pending_failure();
+}
+
+// Everything is done in the order of the calls, so asynchronous copies are done at once.
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind)
+{
+    return copy(to, from, size, kind);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t)
+{
+    return copy(to, from, size, kind);
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t size)
+{
+    return set(to, value, size);
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t size, cudaStream_t)
+{
+    return set(to, value, size);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    *total_bytes = limit;
+    *free_bytes = limit > used ? limit - used : 0;
+    return pending_failure();
+}
