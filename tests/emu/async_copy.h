@@ -23,12 +23,12 @@ inline void copy_async(void *shared, const void *global, int bytes, bool wanted,
 
 } // namespace emu
 
-inline void copy_async16(void *shared, const void *global, bool wanted, emu::Where where = EMU_HERE)
+inline void copy_async16(void *shared, const void *global, bool wanted, emu::Where where = emu::here())
 {
     emu::copy_async(shared, global, 16, wanted, where);
 }
 
-inline void copy_async4(void *shared, const void *global, bool wanted, emu::Where where = EMU_HERE)
+inline void copy_async4(void *shared, const void *global, bool wanted, emu::Where where = emu::here())
 {
     emu::copy_async(shared, global, 4, wanted, where);
 }

@@ -19,6 +19,7 @@ bool arrive_at(Barrier &barrier, Fiber &self, int n_threads, Vote vote, int pred
                Where where)
 {
     self.waits_in = name;
+    self.mask = 0;
     self.where = where;
     if (barrier.arrived == 0) {
         barrier.first = &self;

@@ -1,33 +1,33 @@
 // Barriers and fences.
 #pragma once
 
-inline void __syncthreads(emu::Where where = EMU_HERE)
+inline void __syncthreads(emu::Where where = emu::here())
 {
     emu::block_barrier(emu::Vote::none, 0, "__syncthreads()", where);
 }
 
-inline int __syncthreads_count(int predicate, emu::Where where = EMU_HERE)
+inline int __syncthreads_count(int predicate, emu::Where where = emu::here())
 {
     return emu::block_barrier(emu::Vote::count, predicate, "__syncthreads_count()", where);
 }
 
-inline int __syncthreads_and(int predicate, emu::Where where = EMU_HERE)
+inline int __syncthreads_and(int predicate, emu::Where where = emu::here())
 {
     return emu::block_barrier(emu::Vote::all, predicate, "__syncthreads_and()", where);
 }
 
-inline int __syncthreads_or(int predicate, emu::Where where = EMU_HERE)
+inline int __syncthreads_or(int predicate, emu::Where where = emu::here())
 {
     return emu::block_barrier(emu::Vote::any, predicate, "__syncthreads_or()", where);
 }
 
-inline void __syncwarp(unsigned mask = 0xffffffffu, emu::Where where = EMU_HERE)
+inline void __syncwarp(unsigned mask = 0xffffffffu, emu::Where where = emu::here())
 {
     emu::LaneOperands mine{};
     emu::warp_rendezvous(emu::warp_barrier, mask, &mine, 0, where);
 }
 
-inline void grid_barrier(emu::Where where = EMU_HERE)
+inline void grid_barrier(emu::Where where = emu::here())
 {
     emu::grid_barrier(where);
 }

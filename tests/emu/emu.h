@@ -43,13 +43,6 @@
 #define gridDim (::emu::current->grid_size)
 static constexpr int warpSize = 32;
 
-// The place of the call, as a default argument.
-#define EMU_HERE                                                                                             \
-    ::emu::Where                                                                                             \
-    {                                                                                                        \
-        __builtin_FILE(), __builtin_LINE()                                                                   \
-    }
-
 #include "emu/launch.h"
 #include "emu/barrier.h"
 #include "emu/warp.h"

@@ -17,18 +17,18 @@ inline void load_matrix_row(const WarpOperation &operation, unsigned (&r)[4], co
 
 } // namespace emu
 
-inline void load_matrix_x4(unsigned (&r)[4], const void *shared_row, emu::Where where = EMU_HERE)
+inline void load_matrix_x4(unsigned (&r)[4], const void *shared_row, emu::Where where = emu::here())
 {
     emu::load_matrix_row(emu::load_matrix, r, shared_row, where);
 }
 
-inline void load_matrix_x4_trans(unsigned (&r)[4], const void *shared_row, emu::Where where = EMU_HERE)
+inline void load_matrix_x4_trans(unsigned (&r)[4], const void *shared_row, emu::Where where = emu::here())
 {
     emu::load_matrix_row(emu::load_matrix_transposed, r, shared_row, where);
 }
 
 inline void mma_bf16_16816(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
-                           emu::Where where = EMU_HERE)
+                           emu::Where where = emu::here())
 {
     const unsigned operands[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
     emu::LaneOperands mine{operands, d, 0};
@@ -36,14 +36,14 @@ inline void mma_bf16_16816(float (&d)[4], const unsigned (&a)[4], const unsigned
 }
 
 inline void mma_tf32_1688(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
-                          emu::Where where = EMU_HERE)
+                          emu::Where where = emu::here())
 {
     const unsigned operands[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
     emu::LaneOperands mine{operands, d, 0};
     emu::warp_rendezvous(emu::mma_tf32, 0xffffffffu, &mine, 0, where);
 }
 
-inline void mma_f64_884(double (&d)[2], double a, double b, emu::Where where = EMU_HERE)
+inline void mma_f64_884(double (&d)[2], double a, double b, emu::Where where = emu::here())
 {
     const double operands[2] = {a, b};
     emu::LaneOperands mine{operands, d, 0};

@@ -16,6 +16,12 @@ struct Where {
     int line;
 };
 
+// As a default argument, the place of the call.
+constexpr Where here(const char *file = __builtin_FILE(), int line = __builtin_LINE())
+{
+    return {file, line};
+}
+
 // ---- the thread that is running
 
 struct ThreadContext {

@@ -136,7 +136,7 @@ void maybe_give_way()
 
 void poll()
 {
-    enum { polls_per_turn = 16, max_idle_polls = 50 * 1000 * 1000 };
+    enum { polls_per_turn = 16, max_idle_polls = 10 * 1000 * 1000 };
     if (current == nullptr)
         return; // host code that shares a function with a kernel
     if (++machine.idle_polls == max_idle_polls)

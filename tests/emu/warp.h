@@ -29,13 +29,13 @@ inline int lane_if_in_part(int lane, int width)
 } // namespace emu
 
 template <class T>
-T __shfl_sync(unsigned mask, T value, int lane, int width = 32, emu::Where where = EMU_HERE)
+T __shfl_sync(unsigned mask, T value, int lane, int width = 32, emu::Where where = emu::here())
 {
     return emu::shuffle_from(mask, value, emu::part_begin(width) + (lane & (width - 1)), where);
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, emu::Where where = EMU_HERE)
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, emu::Where where = emu::here())
 {
     // Unlike up and down, an xor may reach into an earlier part (PTX ISA, shfl.bfly).
     int lane = emu::current->lane ^ bits;
@@ -44,20 +44,20 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, emu::Where w
 }
 
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, emu::Where where = EMU_HERE)
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, emu::Where where = emu::here())
 {
     int lane = emu::current->lane + static_cast<int>(delta);
     return emu::shuffle_from(mask, value, emu::lane_if_in_part(lane, width), where);
 }
 
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, emu::Where where = EMU_HERE)
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, emu::Where where = emu::here())
 {
     int lane = emu::current->lane - static_cast<int>(delta);
     return emu::shuffle_from(mask, value, emu::lane_if_in_part(lane, width), where);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate, emu::Where where = EMU_HERE)
+inline unsigned __ballot_sync(unsigned mask, int predicate, emu::Where where = emu::here())
 {
     unsigned votes = 0;
     emu::LaneOperands mine{&predicate, &votes, 0};
@@ -65,12 +65,12 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, emu::Where where = E
     return votes;
 }
 
-inline int __any_sync(unsigned mask, int predicate, emu::Where where = EMU_HERE)
+inline int __any_sync(unsigned mask, int predicate, emu::Where where = emu::here())
 {
     return __ballot_sync(mask, predicate, where) != 0;
 }
 
-inline int __all_sync(unsigned mask, int predicate, emu::Where where = EMU_HERE)
+inline int __all_sync(unsigned mask, int predicate, emu::Where where = emu::here())
 {
     return __ballot_sync(mask, !predicate, where) == 0;
 }
