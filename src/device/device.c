@@ -18,6 +18,7 @@
 #endif
 
 #include "base/log.h"
+#include "device/plugin.h"
 
 typedef struct features {
     bool avx2, avx512, avx512_bf16, amx_bf16;
@@ -120,8 +121,10 @@ static sc_status set_threads(int64_t wanted, int *out)
     return SC_OK;
 }
 
-static sc_status choose_table(const char *wanted, const ops **out)
+/* `name` gets the card's, "" for the CPU. */
+static sc_status choose_table(const char *wanted, const ops **out, char *name, size_t name_size)
 {
+    *name = '\0';
     if (!wanted || !strcmp(wanted, "auto") || !strcmp(wanted, "cpu")) {
         if (!cpu_features().avx2)
             return sc_fail(SC_DEVICE,
@@ -130,9 +133,11 @@ static sc_status choose_table(const char *wanted, const ops **out)
         *out = cpu_ops();
         return SC_OK;
     }
-    if (!strcmp(wanted, "cuda") ||
-        (!strncmp(wanted, "cuda:", 5) && wanted[5] && strspn(wanted + 5, "0123456789") == strlen(wanted + 5)))
-        return sc_fail(SC_DEVICE, "--device %s: no CUDA plug-in was found; use --device cpu or auto", wanted);
+    if (!strcmp(wanted, "cuda") || (!strncmp(wanted, "cuda:", 5) && wanted[5] &&
+                                    strspn(wanted + 5, "0123456789") == strlen(wanted + 5))) {
+        const long index = wanted[4] ? strtol(wanted + 5, NULL, 10) : 0;
+        return plugin_open(index < INT32_MAX ? (int32_t)index : INT32_MAX, out, name, name_size);
+    }
     return sc_fail(SC_USAGE, "--device %s is unknown; it is auto, cpu, cuda or cuda:N", wanted);
 }
 
@@ -162,13 +167,17 @@ sc_status device_open(const sc_common *common, device **out)
     device *d = NULL;
     *out = NULL;
     SC_TRY(sc_alloc(&d, 1, sizeof *d));
-    SC_TRY(choose_table(common->device, &d->ops));
+    char processor[64];
+    SC_TRY(choose_table(common->device, &d->ops, processor, sizeof processor));
     SC_TRY(choose_dtype(common->dtype, &d->dtype));
     SC_TRY(set_threads(common->threads, &d->threads));
-    char processor[64];
-    brand(processor, sizeof processor);
-    snprintf(d->name, sizeof d->name, "cpu (%s, %d thread%s, %s)", processor, d->threads,
-             d->threads == 1 ? "" : "s", cpu_isa());
+    if (*processor) {
+        snprintf(d->name, sizeof d->name, "%s (%s)", d->ops->name, processor);
+    } else {
+        brand(processor, sizeof processor);
+        snprintf(d->name, sizeof d->name, "cpu (%s, %d thread%s, %s)", processor, d->threads,
+                 d->threads == 1 ? "" : "s", cpu_isa());
+    }
     *out = d;
     d = NULL;
 cleanup:

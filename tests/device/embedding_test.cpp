@@ -4,7 +4,8 @@
 class Embedding : public DeviceTest
 {
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Embedding, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Embedding, testing::ValuesIn(settings(&ops::embedding_forward)),
+                         setting_name);
 
 TEST_P(Embedding, TakesRowsAndConverts)
 {

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
+
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -14,14 +16,47 @@
 
 extern "C" {
 #include "device/device.h"
+#include "device/plugin.h"
 }
 
 using Doubles = std::vector<double>;
 
-// The tables present on this machine.
-inline std::vector<const ops *> present_tables()
+inline sc_status plugin_failed(sc_status status, const char *sentence)
 {
-    return {cpu_ops()};
+    return sc_fail(status, "%s", sentence);
+}
+
+// The table of a plug-in, or null where it finds no card.
+inline const ops *table_of(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        throw std::runtime_error(dlerror());
+    const auto open = reinterpret_cast<plugin_open_function *>(dlsym(library, PLUGIN_OPEN));
+    const plugin_host host = {sizeof(ops), plugin_failed};
+    const ops *table = nullptr;
+    char name[64];
+    return open && open(&host, 0, &table, name, sizeof name) == SC_OK ? table : nullptr;
+}
+
+// The tables present on this machine: the CPU's; the kernels', run by the emulator (tests/emu), where the CUDA headers were
+// found; and the card's, where there is one.
+inline const std::vector<const ops *> &present_tables()
+{
+    static const std::vector<const ops *> tables = [] {
+        std::vector<const ops *> all = {cpu_ops()};
+#ifdef SC_EMU_LIBRARY
+        all.push_back(table_of(SC_EMU_LIBRARY));
+        if (!all.back())
+            throw std::runtime_error(std::string("the emulated table: ") + sc_last_error());
+#endif
+#ifdef SC_CUDA_LIBRARY
+        if (const ops *cuda = table_of(SC_CUDA_LIBRARY))
+            all.push_back(cuda);
+#endif
+        return all;
+    }();
+    return tables;
 }
 
 struct Setting {
@@ -34,10 +69,13 @@ inline void PrintTo(const Setting &setting, std::ostream *out)
     *out << setting.table->name << (setting.type == DTYPE_F32 ? "_f32" : "_bf16");
 }
 
-inline std::vector<Setting> settings(bool with_bf16 = true)
+// Every table that has the operation, in either type: settings(&ops::rope).
+template <typename Operation> std::vector<Setting> settings(Operation ops::*operation, bool with_bf16 = true)
 {
     std::vector<Setting> all;
     for (const ops *table : present_tables()) {
+        if (!(table->*operation))
+            continue;
         all.push_back({table, DTYPE_F32});
         if (with_bf16)
             all.push_back({table, DTYPE_BF16});

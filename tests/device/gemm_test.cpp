@@ -69,7 +69,7 @@ std::vector<Product> products()
 class Gemm : public DeviceTest
 {
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Gemm, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Gemm, testing::ValuesIn(settings(&ops::gemm)), setting_name);
 
 TEST_P(Gemm, AllOrientationsTypesScalesAndLeadingDimensions)
 {

@@ -65,7 +65,7 @@ class Lora : public DeviceTest
         return all;
     }
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Lora, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Lora, testing::ValuesIn(settings(&ops::lora_forward)), setting_name);
 
 TEST_P(Lora, ForwardEqualsTheFormula)
 {

@@ -4,7 +4,7 @@
 class Optimizer : public DeviceTest
 {
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Optimizer, testing::ValuesIn(settings(false)), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Optimizer, testing::ValuesIn(settings(&ops::adamw, false)), setting_name);
 
 TEST_P(Optimizer, TenStepsEqualTheFormula)
 {

@@ -12,7 +12,7 @@ class Rope : public DeviceTest
         return out;
     }
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Rope, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Rope, testing::ValuesIn(settings(&ops::rope)), setting_name);
 
 TEST_P(Rope, RotatesPairsAndBack)
 {

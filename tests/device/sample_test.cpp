@@ -43,7 +43,7 @@ class Sample : public DeviceTest
         return found;
     }
 };
-INSTANTIATE_TEST_SUITE_P(Tables, Sample, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, Sample, testing::ValuesIn(settings(&ops::sample_rows)), setting_name);
 
 TEST_P(Sample, GreedyTakesTheGreatestAndTheLowestIdOfTies)
 {

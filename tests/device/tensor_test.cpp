@@ -4,7 +4,7 @@
 class TensorOps : public DeviceTest
 {
 };
-INSTANTIATE_TEST_SUITE_P(Tables, TensorOps, testing::ValuesIn(settings()), setting_name);
+INSTANTIATE_TEST_SUITE_P(Tables, TensorOps, testing::ValuesIn(settings(&ops::gather_rows)), setting_name);
 
 TEST_P(TensorOps, AllocatesAlignedMemoryAndRefusesTheImpossible)
 {

@@ -1,0 +1,60 @@
+/* The CUDA table's functions, one file per op family, the twins of src/device/cpu (contracts: device/ops.h).
+ *
+ * A launcher checks its shapes, launches and returns; what went wrong on the card is reported by the next operation
+ * that waits. Operations with a result on the host wait for it. */
+#ifndef SC_KERNELS_KERNELS_H
+#define SC_KERNELS_KERNELS_H
+
+extern "C" {
+#include "device/ops.h"
+
+/* memory.cu */
+sc_status cuda_alloc(void **out, size_t bytes);
+void cuda_release(void *pointer);
+sc_status cuda_upload(stream *s, void *to, const void *host, size_t bytes);
+sc_status cuda_download(stream *s, void *host, const void *from, size_t bytes);
+sc_status cuda_fill_zero(stream *s, void *to, size_t bytes);
+sc_status cuda_synchronise(stream *s);
+
+/* gemm.cu */
+sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                    const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
+                    float beta, void *c, dtype c_type, int64_t ldc);
+
+/* cluster.cu, cluster_update.cu, cluster_softmax.cu */
+sc_status cuda_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
+                              int64_t n, int64_t k, int64_t dim, void *workspace);
+size_t cuda_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
+sc_status cuda_cluster_update(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
+                              int64_t n, int64_t k, int64_t dim);
+sc_status cuda_cluster_softmax(stream *s, double *p, double *entropy, const float *x, const float *centres,
+                               int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
+size_t cuda_cluster_softmax_workspace(int64_t n, int64_t k, int64_t dim);
+
+/* nearest.cu */
+sc_status cuda_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
+                              const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+
+/* divergence.cu */
+sc_status cuda_js_to_mean(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
+
+/* design_flush.cu, design_pool.cu, design_bait.cu */
+sc_status cuda_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,
+                            const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
+sc_status cuda_design_pool(stream *s, design_pool *p, void *workspace);
+size_t cuda_design_pool_workspace(int64_t m, int64_t dim, int64_t most);
+sc_status cuda_design_bait(stream *s, double *a, double *b, const float *x, const double *u, const double *v,
+                           int64_t n, int64_t dim, double scale, double gamma);
+
+/* factor.cu, quadratic.cu */
+sc_status cuda_rank_update(stream *s, double *a, const double *w, int64_t dim, int64_t b, double sign);
+sc_status cuda_cholesky(stream *s, double *l, const double *a, int64_t dim, bool *definite);
+sc_status cuda_cholesky_inverse(stream *s, double *inverse, const double *l, int64_t dim, void *workspace);
+size_t cuda_cholesky_inverse_workspace(int64_t dim);
+sc_status cuda_quadratic_forms(stream *s, double *out, const float *x, const double *a, int64_t n,
+                               int64_t dim);
+sc_status cuda_sandwich(stream *s, double *b, const double *a, const double *f, int64_t dim, void *workspace);
+size_t cuda_sandwich_workspace(int64_t dim);
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* plugin: the table, and the one function by which libseedcorn opens it (device/plugin.h). */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "launch.cuh"
+
+extern "C" {
+#include "device/plugin.h"
+}
+
+/* What the host passed in, and the card that was opened. */
+static plugin_host host;
+static int card;
+
+sc_status sc_fail(sc_status status, const char *format, ...)
+{
+    char sentence[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    return host.fail(status, sentence);
+}
+
+cudaStream_t cuda_stream(stream *s)
+{
+    static thread_local bool chosen = false;
+    if (!chosen)
+        chosen = cudaSetDevice(card) == cudaSuccess;
+    return (cudaStream_t)s;
+}
+
+sc_status cuda_status(const char *op, cudaError_t error)
+{
+    if (error == cudaSuccess)
+        return SC_OK;
+    cudaGetLastError(); /* takes it out of the way of the next call */
+    return sc_fail(SC_DEVICE, "%s: the card reports: %s", op, cudaGetErrorString(error));
+}
+
+static const ops *table(void)
+{
+    static ops t;
+#ifdef __CUDACC__
+    t.name = "cuda";
+#else
+    t.name = "emu";
+#endif
+    t.alloc = cuda_alloc;
+    t.release = cuda_release;
+    t.upload = cuda_upload;
+    t.download = cuda_download;
+    t.fill_zero = cuda_fill_zero;
+    t.synchronise = cuda_synchronise;
+    t.gemm = cuda_gemm;
+    t.cluster_assign = cuda_cluster_assign;
+    t.cluster_assign_workspace = cuda_cluster_assign_workspace;
+    t.cluster_update = cuda_cluster_update;
+    t.cluster_softmax = cuda_cluster_softmax;
+    t.cluster_softmax_workspace = cuda_cluster_softmax_workspace;
+    t.nearest_update = cuda_nearest_update;
+    t.js_to_mean = cuda_js_to_mean;
+    t.design_flush = cuda_design_flush;
+    t.design_pool = cuda_design_pool;
+    t.design_pool_workspace = cuda_design_pool_workspace;
+    t.design_bait = cuda_design_bait;
+    t.rank_update = cuda_rank_update;
+    t.cholesky = cuda_cholesky;
+    t.cholesky_inverse = cuda_cholesky_inverse;
+    t.cholesky_inverse_workspace = cuda_cholesky_inverse_workspace;
+    t.quadratic_forms = cuda_quadratic_forms;
+    t.sandwich = cuda_sandwich;
+    t.sandwich_workspace = cuda_sandwich_workspace;
+    return &t;
+}
+
+static sc_status describe(int index, char *name, size_t size)
+{
+    cudaDeviceProp card_is;
+    int driver = 0;
+    const cudaError_t error = cudaGetDeviceProperties(&card_is, index);
+    if (error != cudaSuccess)
+        return cuda_status("--device cuda", error);
+    if (card_is.major < 8)
+        return sc_fail(
+            SC_DEVICE,
+            "--device cuda:%d: %s has compute capability %d.%d, and Seedcorn's kernels need 8.0 (Ampere, "
+            "2020) or later",
+            index, card_is.name, card_is.major, card_is.minor);
+    cudaDriverGetVersion(&driver);
+    snprintf(name, size, "%s, %.1f GB, driver %d.%d", card_is.name, (double)card_is.totalGlobalMem / 1e9,
+             driver / 1000, driver % 1000 / 10);
+    return SC_OK;
+}
+
+extern "C" __attribute__((visibility("default"))) sc_status
+sc_plugin_open(const plugin_host *caller, int32_t index, const ops **out, char *name, size_t name_size)
+{
+    int n_cards = 0;
+    host = *caller;
+    if (host.ops_size != sizeof(ops))
+        return sc_fail(SC_DEVICE,
+                       "--device cuda: the plug-in belongs to another build of libseedcorn; install both "
+                       "from the same one");
+    const cudaError_t error = cudaGetDeviceCount(&n_cards);
+    if (error != cudaSuccess || n_cards == 0) {
+        cudaGetLastError();
+        return sc_fail(SC_DEVICE,
+                       "--device cuda: no card can be used (%s); see `seedcorn doctor`, or use --device cpu",
+                       error == cudaSuccess ? "the driver reports none" : cudaGetErrorString(error));
+    }
+    if (index < 0 || index >= n_cards)
+        return sc_fail(SC_DEVICE, "--device cuda:%d: this machine has %d card%s, numbered from 0", index,
+                       n_cards, n_cards == 1 ? "" : "s");
+    card = index;
+    const cudaError_t chosen = cudaSetDevice(card);
+    if (chosen != cudaSuccess)
+        return cuda_status("--device cuda", chosen);
+    *out = table();
+    return describe(index, name, name_size);
+}
