@@ -8,9 +8,12 @@
 #include <dlfcn.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -40,13 +43,15 @@ inline const ops *table_of(const char *path)
 }
 
 // The tables present on this machine: the CPU's; the kernels', run by the emulator (tests/emu), where the CUDA headers were
-// found; and the card's, where there is one.
+// found; and the card's, where there is one. SEEDCORN_TEST_TABLES names those wanted, "emu" or "cpu,cuda", and one that is
+// absent then is a failure; SEEDCORN_TEST_EMU another build of the emulated kernels.
 inline const std::vector<const ops *> &present_tables()
 {
     static const std::vector<const ops *> tables = [] {
         std::vector<const ops *> all = {cpu_ops()};
 #ifdef SC_EMU_LIBRARY
-        all.push_back(table_of(SC_EMU_LIBRARY));
+        const char *other = getenv("SEEDCORN_TEST_EMU");
+        all.push_back(table_of(other ? other : SC_EMU_LIBRARY));
         if (!all.back())
             throw std::runtime_error(std::string("the emulated table: ") + sc_last_error());
 #endif
@@ -54,7 +59,21 @@ inline const std::vector<const ops *> &present_tables()
         if (const ops *cuda = table_of(SC_CUDA_LIBRARY))
             all.push_back(cuda);
 #endif
-        return all;
+        const char *wanted = getenv("SEEDCORN_TEST_TABLES");
+        if (!wanted)
+            return all;
+        std::vector<const ops *> some;
+        std::istringstream names(wanted);
+        for (std::string name; std::getline(names, name, ',');) {
+            const size_t before = some.size();
+            for (const ops *table : all)
+                if (name == table->name)
+                    some.push_back(table);
+            if (some.size() == before)
+                throw std::runtime_error("SEEDCORN_TEST_TABLES names the table " + name +
+                                         ", which is absent");
+        }
+        return some;
     }();
     return tables;
 }
