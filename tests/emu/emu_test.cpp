@@ -33,6 +33,14 @@
 #define UNDER_TSAN 0
 #endif
 
+#if UNDER_TSAN
+// It would wait a second for the fibers to end.
+extern "C" const char *__tsan_default_options()
+{
+    return "atexit_sleep_ms=0";
+}
+#endif
+
 namespace
 {
 

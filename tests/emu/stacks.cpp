@@ -16,8 +16,8 @@ namespace
 {
 
 enum {
-    max_stacks = 8000, // ThreadSanitizer can tell some 8100 threads apart
-    min_rotation = 1024,
+    max_stacks = 8000,  // ThreadSanitizer can tell some 8100 threads apart
+    min_rotation = 256, // making one takes a millisecond
     guard_size = 4096
 };
 static_assert(int(max_stacks) >= int(max_resident_blocks) * int(max_block_threads),
