@@ -37,8 +37,9 @@ template <Bug bug> __global__ void scale_add(int n, float a, const float *x, flo
     if (i >= n)
         return;
     int from = bug == Bug::read_past_end ? i + 1 : i;
-    int to = bug == Bug::write_past_end ? i + 1 : i;
-    y[to] = a * x[from] + y[i];
+    y[i] = a * x[from] + y[i];
+    if (bug == Bug::write_past_end && i == n - 1)
+        y[n] = 0;
 }
 
 // The same in vectors of four; `offset` floats are skipped, which must be a multiple of four.
@@ -457,8 +458,8 @@ template <Bug bug> __global__ void parted_lanes(int *y)
             x += __shfl_xor_sync(0x000000ffu, x, distance);
     if (bug == Bug::overlapping_masks)
         group = lane < 8    ? 0x000000ffu
-               : lane < 16 ? 0x0000ffffu
-                           : group; // the second names lanes that use the first
+                : lane < 16 ? 0x0000ffffu
+                            : group; // the second names lanes that use the first
     unsigned small = __ballot_sync(group, lane % 16 < 4);
     __syncwarp();
     y[threadIdx.x] = __shfl_sync(0xffffffffu, x, 3) + __popc(small);

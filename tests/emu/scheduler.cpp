@@ -75,7 +75,7 @@ Context &context_of(Fiber *next)
     current = next;
     if (next == nullptr)
         return machine.host;
-    if (next->state == State::fresh)
+    if (next->stack < 0)
         take_stack(*next, fiber_main);
     next->state = State::running;
     return next->context;
@@ -97,8 +97,8 @@ void fiber_main()
             current = next;
             continue;
         }
-        // The stack is used until the switch, and nobody can take it before. (Under ThreadSanitizer, where another
-        // fresh fiber may be next, it goes back when the block is retired.)
+        // The stack is used until the switch, and nobody can take it before: the next fiber has one. (Under
+        // ThreadSanitizer it goes back when the block is retired.)
         if (!under_tsan())
             return_stack(self);
         leave_context(context_of(next));
@@ -152,7 +152,7 @@ void poll()
 namespace
 {
 
-Block &make_resident(int slot, uint64_t number)
+void make_resident(int slot, uint64_t number)
 {
     if (machine.blocks[slot] == nullptr) {
         // Zeroed by the system and touched only as far as blocks are large.
@@ -188,9 +188,12 @@ Block &make_resident(int slot, uint64_t number)
         fiber.state = State::fresh;
         fiber.stack = -1;
         fiber.n_groups = fiber.first_copy = fiber.n_copies = 0;
+        // A TSan fiber comes after whatever its creator has done before: the host has to make them all.
+        if (under_tsan())
+            take_stack(fiber, fiber_main);
         machine.ready.put(fiber);
     }
-    return block;
+    release(&machine.begin_object);
 }
 
 void retire(Block &block)
@@ -319,7 +322,6 @@ void run(const Launch &asked, void (*body)(void *), void *arguments)
     machine.host = Context();
     if (under_tsan())
         machine.host.tsan_fiber = __tsan_get_current_fiber();
-    release(&machine.begin_object);
 
     run_blocks(n_blocks, max_resident);
 

@@ -16,8 +16,9 @@ namespace
 {
 
 enum {
-    max_stacks = 8000, // ThreadSanitizer can tell some 8100 threads apart
-    min_rotation = 1024,
+    max_stacks = 8000,    // ThreadSanitizer can tell some 8100 threads apart
+    min_rotation = 256,   // making a TSan fiber takes a millisecond
+    max_abandoned = 1000, // times that a failed launch leaves one where it is
     guard_size = 4096
 };
 static_assert(int(max_stacks) >= int(max_resident_blocks) * int(max_block_threads),
@@ -25,6 +26,7 @@ static_assert(int(max_stacks) >= int(max_resident_blocks) * int(max_block_thread
 
 struct Stack {
     bool used_before, taken;
+    int n_abandoned;
     void *tsan_fiber;
 };
 
@@ -72,8 +74,7 @@ void prepare_stacks(int n_threads)
 {
     if (memory == nullptr)
         reserve();
-    int wanted = 2 * n_threads > min_rotation ? 2 * n_threads : int(min_rotation);
-    rotation_size = wanted < max_stacks ? wanted : int(max_stacks);
+    rotation_size = n_threads + min_rotation < max_stacks ? n_threads + min_rotation : int(max_stacks);
 }
 
 void take_stack(Fiber &fiber, void (*entry)())
@@ -117,8 +118,12 @@ void discard_stacks()
             switch_tsan_fiber(stack.tsan_fiber);
             release(&machine.end_object);
             switch_tsan_fiber(machine.host.tsan_fiber);
-            __tsan_destroy_fiber(stack.tsan_fiber);
-            stack.tsan_fiber = nullptr;
+            // Its shadow stack keeps the frames that were never left; it has room for many.
+            if (++stack.n_abandoned == max_abandoned) {
+                __tsan_destroy_fiber(stack.tsan_fiber);
+                stack.tsan_fiber = nullptr;
+                stack.n_abandoned = 0;
+            }
         }
         if (stack.taken)
             unpoison(stack_begin(i) + guard_size, stack_size() - guard_size);
