@@ -168,7 +168,7 @@ class Buffer
 
   private:
     static constexpr size_t GUARD = 256;
-    static constexpr uint8_t MARK = 0x5a;
+    static constexpr uint8_t MARK = 0x40; // 3 as a float, 32.5 as a double: numbers that arithmetic changes
     const ops *table_;
     size_t bytes_;
     void *data_ = nullptr;
