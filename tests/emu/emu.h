@@ -5,6 +5,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <cstdio> // nvcc declares printf() by itself
 #include <cstring>
 #include <limits>
 #include <math.h>
