@@ -27,7 +27,6 @@
 #undef __launch_bounds__
 #undef __forceinline__
 #undef __grid_constant__
-#undef __noinline__
 #define __global__
 #define __device__
 #define __host__
