@@ -4,6 +4,11 @@
 namespace emu
 {
 
+static CopyQueue &queue_of(const Fiber &fiber)
+{
+    return fiber.block->queues[fiber.index];
+}
+
 bool begin_async_copy(const AsyncCopy &copy, Where where)
 {
     Fiber &self = running_fiber();
@@ -23,7 +28,9 @@ bool begin_async_copy(const AsyncCopy &copy, Where where)
         return true;
     if (self.n_copies == max_async_copies)
         diagnose(where, "has more than %d asynchronous copies under way", int(max_async_copies));
-    self.copies[(self.first_copy + self.n_copies++) % max_async_copies] = {copy, self.n_groups};
+    auto &place = queue_of(self).copies[(self.first_copy + self.n_copies++) % max_async_copies];
+    place.copy = copy;
+    place.group = self.n_groups;
     return false;
 }
 
@@ -35,9 +42,10 @@ void commit_async_copies()
 bool next_async_copy(int groups, AsyncCopy *copy)
 {
     Fiber &self = running_fiber();
-    if (self.n_copies == 0 || self.copies[self.first_copy].group >= self.n_groups - groups)
+    const auto &first = queue_of(self).copies[self.first_copy];
+    if (self.n_copies == 0 || first.group >= self.n_groups - groups)
         return false;
-    *copy = self.copies[self.first_copy].copy;
+    *copy = first.copy;
     self.first_copy = (self.first_copy + 1) % max_async_copies;
     self.n_copies--;
     return true;

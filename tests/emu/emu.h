@@ -5,6 +5,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <cstdio> // nvcc declares printf() by itself
 #include <cstring>
 #include <limits>
 #include <math.h>
@@ -26,7 +27,6 @@
 #undef __launch_bounds__
 #undef __forceinline__
 #undef __grid_constant__
-#undef __noinline__
 #define __global__
 #define __device__
 #define __host__

@@ -511,3 +511,13 @@ __global__ void shuffles(double *y)
     y[7 * 32 + lane] =
         __syncthreads_count(lane < 7) + 100 * __syncthreads_and(lane < 32) + 1000 * __syncthreads_or(0);
 }
+
+// ---- the order in which threads run: y[i] is the thread that took ticket i, before and after a barrier
+
+__global__ void take_tickets(int *n_taken, int *y)
+{
+    int me = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    y[atomicAdd(n_taken, 1)] = me;
+    __syncthreads();
+    y[atomicAdd(n_taken, 1)] = me;
+}

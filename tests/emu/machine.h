@@ -25,9 +25,12 @@ struct Block;
 
 enum class State : unsigned char { fresh, ready, running, waiting, exited };
 
-struct PendingCopy {
-    AsyncCopy copy;
-    int group;
+// The asynchronous copies of one thread that have not been made yet, a ring.
+struct CopyQueue {
+    struct {
+        AsyncCopy copy;
+        int group;
+    } copies[max_async_copies];
 };
 
 struct Fiber : ThreadContext {
@@ -40,9 +43,8 @@ struct Fiber : ThreadContext {
     Where where;
     unsigned mask;
     unsigned polls;
-    int n_groups; // committed
+    int n_groups; // of asynchronous copies, committed
     int first_copy, n_copies;
-    PendingCopy copies[max_async_copies];
 };
 
 struct Barrier {
@@ -91,6 +93,8 @@ struct Block {
     Warp warps[max_warps];
     Arena arena;
     Fiber *fibers; // [max_block_threads]
+    CopyQueue
+        *queues; // [max_block_threads]: apart from the fibers, which then lie close together in the cache
 };
 
 // First in, first out, or at random in a seeded run. A fiber is in it at most once.

@@ -158,6 +158,8 @@ void make_resident(int slot, uint64_t number)
         // Zeroed by the system and touched only as far as blocks are large.
         machine.blocks[slot] = static_cast<Block *>(std::calloc(1, sizeof(Block)));
         machine.blocks[slot]->fibers = static_cast<Fiber *>(std::calloc(max_block_threads, sizeof(Fiber)));
+        machine.blocks[slot]->queues =
+            static_cast<CopyQueue *>(std::calloc(max_block_threads, sizeof(CopyQueue)));
     }
     const Launch &launch = *machine.launch;
     const dim3 &size = launch.block;

@@ -17,7 +17,7 @@ namespace
 
 enum {
     max_stacks = 8000,    // ThreadSanitizer can tell some 8100 threads apart
-    min_rotation = 256,   // making a TSan fiber takes a millisecond
+    min_rotation = 128,   // making a TSan fiber takes a millisecond
     max_abandoned = 1000, // times that a failed launch leaves one where it is
     guard_size = 4096
 };
