@@ -91,9 +91,11 @@ void diagnose(Where where, const char *format, ...)
     va_end(arguments);
     const Fiber &self = running_fiber();
     const uint3 &thread = self.thread_index, &block = self.block_index;
-    note_error(cudaErrorLaunchFailure, "%s:%d: thread (%u,%u,%u) of block (%u,%u,%u) of %s %s", where.file,
-               where.line, thread.x, thread.y, thread.z, block.x, block.y, block.z,
-               machine.launch->kernel_name, what);
+    char place[max_sentence] = "";
+    if (where.line > 0)
+        std::snprintf(place, sizeof place, "%s:%d: ", where.file, where.line);
+    note_error(cudaErrorLaunchFailure, "%sthread (%u,%u,%u) of block (%u,%u,%u) of %s %s", place, thread.x,
+               thread.y, thread.z, block.x, block.y, block.z, machine.launch->kernel_name, what);
     current = nullptr;
     leave_context(machine.host);
 }

@@ -140,7 +140,7 @@ void poll()
     if (current == nullptr)
         return; // host code that shares a function with a kernel
     if (++machine.idle_polls == max_idle_polls)
-        diagnose({machine.launch->kernel_name, 0}, "polls for a word that no thread is going to change");
+        diagnose({"", 0}, "polls for a word that no thread is going to change");
     if (++running_fiber().polls % polls_per_turn == 0)
         give_way();
     else
