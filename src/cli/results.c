@@ -129,14 +129,16 @@ static void print_preview(const json_t *result)
            seconds_text(json_number_value(json_object_get(result, "seconds")), text));
     json_array_foreach(json_object_get(result, "work"), i, entry)
     {
-        if (json_is_null(json_object_get(entry, "seconds")))
-            printf("  %10s  %s\n", "not timed", json_string_value(json_object_get(entry, "name")));
-        else
-            printf("  %10s  %s: %.2g operations, the rows read %.0f times\n",
-                   seconds_text(json_number_value(json_object_get(entry, "seconds")), text),
-                   json_string_value(json_object_get(entry, "name")),
-                   json_number_value(json_object_get(entry, "operations")),
-                   json_number_value(json_object_get(entry, "passes")));
+        const bool timed = json_is_real(json_object_get(entry, "seconds"));
+        const double passes = json_number_value(json_object_get(entry, "passes"));
+        printf("  %10s  %s",
+               timed ? seconds_text(json_number_value(json_object_get(entry, "seconds")), text) : "not timed",
+               json_string_value(json_object_get(entry, "name")));
+        if (timed)
+            printf(": %.2g operations", json_number_value(json_object_get(entry, "operations")));
+        if (passes >= 1)
+            printf(", the rows read %.0f times", passes);
+        printf("\n");
     }
     json_array_foreach(json_object_get(result, "writes"), i, entry)
         printf("%-18s %s\n", i == 0 ? "would write" : "", json_string_value(entry));

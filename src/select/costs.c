@@ -135,6 +135,6 @@ int64_t costs_room(const costs *c, int64_t n, double budget)
     double least = INFINITY;
     for (int64_t i = 0; i < n; i++)
         least = c->of[i] < least ? c->of[i] : least;
-    const double room = ceil(budget / least);
+    const double room = ceil(budget / least) + 1; /* one more than rounding could allow */
     return room < (double)n ? (int64_t)room : n;
 }

@@ -105,6 +105,17 @@ cleanup:
     return status;
 }
 
+/* The model is not opened: it may be larger than all else. */
+static sc_status check_model(const char *folder)
+{
+    char *config = path_join(folder, "config.json");
+    if (!config)
+        return sc_fail(SC_MEMORY, "memory does not suffice for a path");
+    const bool found = file_exists(config);
+    free(config);
+    return found ? SC_OK : sc_fail(SC_BAD_INPUT, "%s has no config.json; give the folder of a model", folder);
+}
+
 /* Everything that sc_select holds and does, part by part. */
 static sc_status add_parts(preview *p)
 {
@@ -146,6 +157,7 @@ static sc_status add_parts(preview *p)
     if (in->strategy->needs & NEEDS_CLUSTERS)
         clustering_plan(n, dim, p->task.k, o->centres != NULL, in->device->ops, e);
     if (in->strategy->needs & NEEDS_SURPRISE) {
+        SC_TRY(check_model(o->model));
         estimate_array_add(e, "surprise of every row", n, sizeof(double));
         estimate_work_add(e, "the model's pass over the texts", 0, 0, NULL);
     }
@@ -286,12 +298,12 @@ static json_t *work_json(const preview *p, double *seconds)
 
 static sc_status writes_json(const preview *p, json_t **out)
 {
-    static const char *const endings[] = {".json", "_map.npy", "_nll.npy"};
+    static const char *const endings[] = {".json", "_map.npy", "_nll.npy", "_nll.json"};
     sc_status status = SC_OK;
     strbuf path = {0};
     *out = json_array();
     json_array_append_new(*out, json_text(p->o->out));
-    for (int i = 0; i < (p->in->strategy->needs & NEEDS_SURPRISE ? 3 : 2); i++) {
+    for (int i = 0; i < (p->in->strategy->needs & NEEDS_SURPRISE ? 4 : 2); i++) {
         strbuf_clear(&path);
         SC_TRY(inputs_sibling(p->o->out, endings[i], &path));
         json_array_append_new(*out, json_text(strbuf_text(&path)));

@@ -103,6 +103,67 @@ TEST_P(EveryStrategy, KeepsToTheBudgetAndUsesItUp)
     }
 }
 
+// Caps close rows at the same time.
+TEST_P(EveryStrategy, CapsHoldBesideCosts)
+{
+    for (int64_t n : {150, 2500}) {
+        const Everything e = everything(n);
+        const std::vector<double> costs = uneven(n, 11);
+        std::vector<int32_t> groups;
+        for (int64_t i = 0; i < n; i++)
+            groups.push_back(i % 11 == 0 ? -1 : (int32_t)(i % 13));
+        const sc_cap cap = {nullptr, groups.data(), 13, 4};
+        std::vector<int> taken(13);
+        double left = 4000;
+        std::set<int64_t> rows;
+        for (const selection_pick &p : run(GetParam().c_str(), task_of(e, n), 2, {}, &cap, costs, left)) {
+            rows.insert(p.row);
+            left -= costs[(size_t)p.row];
+            if (groups[(size_t)p.row] >= 0) {
+                ASSERT_LE(++taken[(size_t)groups[(size_t)p.row]], 4);
+            }
+        }
+        ASSERT_GE(left, 0);
+        for (int64_t i = 0; i < n; i++) {
+            const int32_t group = groups[(size_t)i];
+            ASSERT_TRUE(rows.count(i) || costs[(size_t)i] > left || (group >= 0 && taken[(size_t)group] == 4))
+                << "row " << i;
+        }
+    }
+}
+
+// Ties, duplicates, huge rows, more rows than a pool: fisher's careful picks and cut blocks among them.
+TEST(Costs, OfRowsThatFisherFindsHard)
+{
+    for (bool many : {false, true})
+        for (const Data &d : many ? many_rows() : all_data()) {
+            SCOPED_TRACE(d.name);
+            const std::vector<double> costs = uneven(d.n, 12);
+            const double budget = many ? 12000 : 600;
+            selection_task task = {};
+            task.x = d.x.data(), task.n = d.n, task.dim = d.dim, task.budget = d.n, task.lambda = 0.1;
+            const auto picks = run("fisher", task, 2, {}, nullptr, costs, budget);
+            std::vector<uint8_t> closed((size_t)d.n);
+            std::vector<int64_t> given;
+            double left = budget;
+            for (size_t t = 0; t < picks.size(); t++) {
+                ASSERT_LE(costs[(size_t)picks[t].row], left);
+                if (!many || t % 16 == 0) {
+                    for (size_t i = 0; i < closed.size(); i++)
+                        closed[i] = costs[i] > left;
+                    task.budget = 1, task.given = given.data(), task.n_given = (int64_t)given.size();
+                    const auto next = run("fisher", task, 2, closed);
+                    ASSERT_EQ(next.size(), 1u);
+                    ASSERT_NEAR(next[0].score, picks[t].score, 1e-7 * picks[t].score) << "pick " << t;
+                }
+                given.push_back(picks[t].row);
+                left -= costs[(size_t)picks[t].row];
+            }
+            for (int64_t i = 0; i < d.n; i++)
+                ASSERT_TRUE(costs[(size_t)i] > left || std::count(given.begin(), given.end(), i)) << i;
+        }
+}
+
 // Costs that are all the same are a budget of rows.
 TEST_P(EveryStrategy, EqualCostsAreANumberOfRows)
 {

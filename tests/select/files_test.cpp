@@ -381,6 +381,8 @@ TEST_F(Select, ADryRunSaysWhatItWouldDoAndWritesNothing)
     fails(o, SC_USAGE, "max-cosine");
     o = options("fisher"), o.dry_run = true, o.view = "metadata";
     fails(o, SC_USAGE, "--item-embeddings");
+    o = options("nll"), o.dry_run = true, o.model = "/nowhere";
+    fails(o, SC_BAD_INPUT, "/nowhere");
     o = options("js"), o.dry_run = true, o.centres = "/nowhere.npy";
     fails(o, SC_BAD_INPUT, "/nowhere.npy");
 }
