@@ -2,6 +2,8 @@
 #ifndef SEEDCORN_SELECT_H
 #define SEEDCORN_SELECT_H
 
+#include <stdbool.h>
+
 #include "seedcorn/common.h"
 
 #ifdef __cplusplus
@@ -16,7 +18,10 @@ typedef struct sc_select_options {
     const char *out;        /* selection.jsonl */
     const char *strategy;   /* "js" (default), "fisher" ...: docs/selection.md */
     const char *view;       /* "semantic" (default), "metadata", "user", several joined by "+" */
-    int64_t budget;         /* how many rows */
+    /* How much is chosen: of these two, one at least; with both, what is reached first ends it. */
+    int64_t budget;       /* how many rows; 0: no limit */
+    double budget_tokens; /* what the chosen rows may cost together; 0: no limit */
+    const char *costs;    /* "tokens" (NULL with budget_tokens), or FILE.npy [n]: docs/selection.md */
     /* js: score = alpha H(p) + (1 - alpha) JS(p || mean of the chosen), or alpha H + JS ("sum") */
     int64_t clusters;    /* 64 */
     double temperature;  /* 1: p = softmax(-distance / temperature) */
@@ -26,7 +31,8 @@ typedef struct sc_select_options {
     /* fisher, bait: greedy D-optimal, Sigma_0 = lambda I, gain = log(1 + x' Sigma^-1 x) */
     double lambda;      /* 1 */
     int64_t neighbours; /* 64; facility: how many rows may stand for one */
-    const char *model;  /* nll: model folder of the student. What it says of each row is kept beside `out` */
+    const char *model;  /* nll: model folder of the student. What it says of each row is kept beside `out`.
+                           costs: the tokenizer of this folder counts; NULL: UTF-8 bytes / 4, rounded up */
     /* view: what is joined to a review's embedding, and how much it counts beside it */
     const char *item_embeddings; /* metadata: .npy, row i = line i of items.jsonl */
     double metadata_weight;      /* 1 */
@@ -42,11 +48,13 @@ typedef struct sc_select_options {
     /* 0: off. Of reviews as alike as this, or more, only the first may be chosen; given and included ones go first. */
     double max_text_overlap; /* share of common runs of three words (Jaccard), above 0 to 1 */
     double max_cosine;       /* of the embeddings, above 0 to 1 */
+    bool dry_run;            /* check everything, choose and write nothing; sc_select_plan says more */
 } sc_select_options;
 
 typedef struct sc_select_result {
     int64_t n_rows, n_selected, dim;
     double objective; /* what the strategy reached: docs/selection.md says what that is */
+    double cost;      /* of the selected rows together; 0 where costs were not asked for */
     double seconds;
 } sc_select_result;
 
@@ -66,7 +74,7 @@ typedef struct sc_selector_options {
     size_t struct_size;
     sc_common common;
     const char *strategy; /* as above; default "fisher" */
-    int64_t budget;       /* how many rows */
+    int64_t budget;       /* how many rows; 0: no limit but budget_cost */
     int64_t clusters;     /* 64 */
     double temperature;   /* 1 */
     double alpha;         /* 0.5 */
@@ -85,6 +93,10 @@ typedef struct sc_selector_options {
     const uint8_t *exclude; /* [n] not 0: never to be chosen */
     const sc_cap *caps;     /* [n_caps] */
     int64_t n_caps;
+    /* Rows are taken in the strategy's order; one that costs more than what is left is passed over, and the strategy
+     * goes on with those that fit. What is included counts, what is given does not. */
+    const double *costs; /* [n] above 0, finite; or NULL */
+    double budget_cost;  /* what the chosen rows may cost together; 0: no limit */
 } sc_selector_options;
 
 /* One pick; members that the strategy does not have are 0. */
@@ -99,17 +111,22 @@ typedef struct sc_pick {
 
 SC_API sc_selector_options sc_selector_default(void);
 
-/* picks [budget], in order of choice, of x [n][dim], which may be a mapped file: it is read, row-major, and not
- * copied by "fisher", "bait", "kcenter" and "random". *n_picks (or NULL) is below the budget where the caps leave
- * no more. Errors as below. */
+/* picks [budget], or [n] without one, in order of choice, of x [n][dim], which may be a mapped file: it is read,
+ * row-major, and not copied by "fisher", "bait", "kcenter" and "random". *n_picks (or NULL) is below the budget where
+ * caps or costs leave no more. Errors as below. */
 SC_API sc_status sc_selector_fit(const sc_selector_options *options, const float *x, int64_t n, int64_t dim,
                                  sc_pick *picks, int64_t *n_picks);
 
 /* --- on files ---------------------------------------------------------------------------------------------- */
 
-/* SC_USAGE: an unknown strategy, a budget above the number of rows. SC_BAD_INPUT: NaN or
- * infinity in the embeddings (named by row), row counts that differ. */
+/* SC_USAGE: an unknown strategy, no budget, one above the number of rows or below the cheapest row's cost.
+ * SC_BAD_INPUT: NaN or infinity in the embeddings, a cost that is not above 0 (named by row), row counts that differ. */
 SC_API sc_status sc_select(const sc_select_options *options, sc_select_result *result);
+
+/* What sc_select would do with these options, as JSON text: rows, settings, what is closed, bytes by array, operations,
+ * the time they would take here, and where the outputs would go; docs/selection.md. Reads and checks the inputs, writes
+ * nothing. *json is to be freed by free(). Errors as above. */
+SC_API sc_status sc_select_plan(const sc_select_options *options, char **json);
 
 #ifdef __cplusplus
 }

@@ -43,7 +43,7 @@ class SelectorOptions(ctypes.Structure):
                 ("surprise", ctypes.c_void_p),
                 ("given", ctypes.c_void_p), ("n_given", ctypes.c_int64), ("include", ctypes.c_void_p),
                 ("n_include", ctypes.c_int64), ("exclude", ctypes.c_void_p), ("caps", ctypes.POINTER(Cap)),
-                ("n_caps", ctypes.c_int64)]
+                ("n_caps", ctypes.c_int64), ("costs", ctypes.c_void_p), ("budget_cost", ctypes.c_double)]
 
 
 class Pick(ctypes.Structure):

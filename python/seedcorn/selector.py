@@ -39,7 +39,7 @@ class Selector:
     ----------
     strategy : "fisher", "js", "bait", "facility", "kcenter", "kmeans", "entropy", "nll",
         "popularity" or "random".
-    budget : how many rows.
+    budget : how many rows; None: 100, or no limit but budget_cost where that is given.
     clusters, temperature, alpha, js_form, centres : of the strategies over clusters; centres [k][dim] replace k-means.
     lambda_ : of fisher and bait, S_0 = lambda I.
     neighbours : of facility, how many rows may stand for one.
@@ -48,18 +48,23 @@ class Selector:
     given : numbers of rows chosen earlier: they are not chosen again, and the choice goes on from them.
     include : numbers of rows that come first, whatever their score, within the budget.
     exclude : numbers of rows never to be chosen.
+    costs : [n] numbers above 0, what each row costs.
+    budget_cost : what the chosen rows may cost together; 0: no limit. A row that costs more than what is left is passed
+        over.
     caps : a list of (groups, most): at most so many rows of one group. groups is one whole number a row (-1: none), or a
         list of such numbers a row.
     device, threads, seed : "auto" or "cpu"; 0 threads are as many as there are cores; the key of random numbers.
 
     Attributes, after fit
     ---------------------
-    rows_ : int64 [budget], in order of choice.
-    picks_ : structured array [budget] with row, score, gain, entropy, divergence, objective, cluster.
+    rows_ : int64 [chosen], in order of choice.
+    picks_ : structured array [chosen] with row, score, gain, entropy, divergence, objective, cluster.
+    cost_ : what the chosen rows cost together; None without costs.
     """
 
-    def __init__(self, strategy="fisher", budget=100, *, clusters=64, temperature=1.0, alpha=0.5, js_form="mix",
-                 lambda_=1.0, neighbours=64, centres=None, items=None, surprise=None, given=None, include=None, exclude=None, caps=(), device="auto", threads=0, seed=0):
+    def __init__(self, strategy="fisher", budget=None, *, clusters=64, temperature=1.0, alpha=0.5, js_form="mix",
+                 lambda_=1.0, neighbours=64, centres=None, items=None, surprise=None, given=None, include=None, exclude=None,
+                 costs=None, budget_cost=0, caps=(), device="auto", threads=0, seed=0):
         self.strategy = strategy
         self.budget = budget
         self.clusters = clusters
@@ -74,6 +79,8 @@ class Selector:
         self.given = given
         self.include = include
         self.exclude = exclude
+        self.costs = costs
+        self.budget_cost = budget_cost
         self.caps = caps
         self.device = device
         self.threads = threads
@@ -85,7 +92,8 @@ class Selector:
         options = lib.LIBRARY.sc_selector_default()
         lib.common(options, self.device, self.threads, self.seed)
         options.strategy = self.strategy.encode()
-        options.budget = self.budget
+        options.budget = (0 if self.budget_cost else 100) if self.budget is None else self.budget
+        options.budget_cost = self.budget_cost
         options.clusters = self.clusters
         options.temperature = self.temperature
         options.alpha = self.alpha
@@ -108,6 +116,11 @@ class Selector:
             if surprise.shape != (len(x),):
                 raise ValueError(f"surprise must be one number a row, {len(x)}, not {surprise.shape}")
             options.surprise = lib.address(surprise)
+        costs = None if self.costs is None else np.ascontiguousarray(self.costs, dtype=np.float64)
+        if costs is not None:
+            if costs.shape != (len(x),):
+                raise ValueError(f"costs must be one number a row, {len(x)}, not {costs.shape}")
+            options.costs = lib.address(costs)
         given, include = _numbers(self.given, "given"), _numbers(self.include, "include")
         options.given, options.n_given = lib.address(given), len(given)
         options.include, options.n_include = lib.address(include), len(include)
@@ -117,11 +130,12 @@ class Selector:
         kept = [_cap(groups, most, len(x)) for groups, most in self.caps]
         caps = (lib.Cap * len(kept))(*[cap for cap, _ in kept])
         options.caps, options.n_caps = caps, len(kept)
-        picks = np.zeros(max(int(self.budget), 0), PICK)
+        picks = np.zeros(options.budget if options.budget > 0 else len(x), PICK)
         found = ctypes.c_int64()
         lib.call(lib.LIBRARY.sc_selector_fit, ctypes.byref(options), lib.address(x), x.shape[0], x.shape[1],
                  picks.ctypes.data_as(ctypes.POINTER(lib.Pick)), ctypes.byref(found))
         picks = picks[:found.value]
         self.picks_ = picks
+        self.cost_ = None if costs is None else float(costs[picks["row"]].sum())
         self.rows_ = picks["row"].copy()
         return self

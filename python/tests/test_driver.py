@@ -126,6 +126,29 @@ def test_constraints():
     assert len(chosen) == 16 and np.bincount(groups[chosen] % 2).tolist() == [8, 8]
 
 
+@pytest.mark.parametrize("strategy", ["fisher", "js", "kcenter", "random"])
+def test_a_budget_of_costs(strategy):
+    x = rows(400, 12)
+    costs = np.random.default_rng(3).integers(1, 90, 400)
+    got = seedcorn.Selector(strategy, costs=costs, budget_cost=700, clusters=8).fit(x)
+    left = 700 - costs[got.rows_].sum()
+    assert got.cost_ == costs[got.rows_].sum() and left >= 0
+    assert costs[np.setdiff1d(np.arange(400), got.rows_)].min() > left  # nothing else fits
+    both = seedcorn.Selector(strategy, 5, costs=costs, budget_cost=700, clusters=8).fit(x)
+    assert both.rows_.tolist() == got.rows_[:5].tolist()
+    assert len(seedcorn.Selector(strategy, clusters=8).fit(x).rows_) == 100
+    assert seedcorn.Selector(strategy, 7, costs=costs, clusters=8).fit(x).cost_ > 0
+
+
+@pytest.mark.parametrize("change", [dict(budget_cost=5), dict(budget_cost=-1, costs=np.ones(400)), dict(costs=[1, 2]),
+                                    dict(budget_cost=5, costs=np.zeros(400)), dict(budget_cost=np.nan, costs=np.ones(400)),
+                                    dict(budget_cost=0.5, costs=np.ones(400)),
+                                    dict(budget_cost=5, costs=np.full(400, np.nan))])
+def test_costs_refused(change):
+    with pytest.raises((seedcorn.Error, ValueError)):
+        seedcorn.Selector("fisher", **change).fit(rows(400, 6))
+
+
 @pytest.mark.parametrize("change", [dict(given=[400]), dict(include=[1, 1]), dict(include=[1], exclude=[1]),
                                     dict(exclude=[-1]), dict(given=[0.5]), dict(caps=[([1, 2], 3)]),
                                     dict(caps=[(np.zeros(400, int), 0)]), dict(include=range(30))])

@@ -58,6 +58,92 @@ static void print_checks(const json_t *result)
     }
 }
 
+static int64_t int_at(const json_t *object, const char *key)
+{
+    return (int64_t)json_integer_value(json_object_get(object, key));
+}
+
+/* 1536 as "1.5 kB": bytes, as they are given out. */
+static const char *bytes_text(int64_t bytes, char text[32])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double n = (double)bytes;
+    int unit = 0;
+    for (; n >= 1000 && unit < 4; unit++)
+        n /= 1000;
+    snprintf(text, 32, "%.*f %s", unit > 0 && n < 100 ? 1 : 0, n, units[unit]);
+    return text;
+}
+
+static const char *seconds_text(double seconds, char text[32])
+{
+    snprintf(text, 32, seconds < 10 ? "%.2g s" : "%.0f s", seconds);
+    return text;
+}
+
+/* The settings of one object in a line. */
+static void print_pairs(const char *label, const json_t *object)
+{
+    const char *key, *before = "";
+    json_t *value;
+    printf("%-18s ", label);
+    json_object_foreach((json_t *)object, key, value)
+    {
+        if (json_is_string(value))
+            printf("%s%s %s", before, key, json_string_value(value));
+        else if (json_is_integer(value))
+            printf("%s%s %lld", before, key, (long long)json_integer_value(value));
+        else if (json_is_real(value))
+            printf("%s%s %.15g", before, key, json_real_value(value));
+        else
+            continue;
+        before = ", ";
+    }
+    printf("\n");
+}
+
+/* select --dry-run */
+static void print_preview(const json_t *result)
+{
+    const json_t *memory = json_object_get(result, "memory"), *view = json_object_get(result, "view");
+    const json_t *chosen = json_object_get(result, "may_be_chosen"), *entry;
+    char text[32];
+    size_t i;
+    printf("%-18s %lld of %lld columns, on %s\n", "rows", (long long)int_at(result, "rows"),
+           (long long)int_at(result, "dim"), json_string_value(json_object_get(result, "device")));
+    print_pairs("view", json_object_get(view, "columns"));
+    print_pairs("strategy", json_object_get(result, "strategy"));
+    print_pairs("budget", json_object_get(result, "budget"));
+    print_pairs("may be chosen", chosen);
+    json_array_foreach(json_object_get(chosen, "caps"), i, entry) print_pairs(i == 0 ? "caps" : "", entry);
+    printf("%-18s %s mapped", "memory", bytes_text(int_at(memory, "mapped_bytes"), text));
+    printf(", %s beside it at most", bytes_text(int_at(memory, "bytes"), text));
+    if (json_object_get(memory, "device_bytes"))
+        printf(", %s on the device", bytes_text(int_at(memory, "device_bytes"), text));
+    printf("\n");
+    json_array_foreach(json_object_get(memory, "arrays"), i, entry)
+        printf("  %10s  %s%s\n", bytes_text(int_at(entry, "bytes"), text),
+               json_string_value(json_object_get(entry, "name")),
+               json_is_true(json_object_get(entry, "for_a_while")) ? " (for a while)" : "");
+    printf("%-18s about %s by short measurements here, in sum\n", "time",
+           seconds_text(json_number_value(json_object_get(result, "seconds")), text));
+    json_array_foreach(json_object_get(result, "work"), i, entry)
+    {
+        const bool timed = json_is_real(json_object_get(entry, "seconds"));
+        const double passes = json_number_value(json_object_get(entry, "passes"));
+        printf("  %10s  %s",
+               timed ? seconds_text(json_number_value(json_object_get(entry, "seconds")), text) : "not timed",
+               json_string_value(json_object_get(entry, "name")));
+        if (timed)
+            printf(": %.2g operations", json_number_value(json_object_get(entry, "operations")));
+        if (passes >= 1)
+            printf(", the rows read %.0f times", passes);
+        printf("\n");
+    }
+    json_array_foreach(json_object_get(result, "writes"), i, entry)
+        printf("%-18s %s\n", i == 0 ? "would write" : "", json_string_value(entry));
+}
+
 static void print_values(const json_t *result)
 {
     const char *key;
@@ -84,6 +170,8 @@ void result_print(const command *c, const json_t *result)
     }
     if (json_object_get(result, "checks") != NULL)
         print_checks(result);
+    else if (json_is_true(json_object_get(result, "dry_run")))
+        print_preview(result);
     else if (json_array_size(json_object_get(result, "metrics")) > 0)
         print_students(json_object_get(result, "metrics"));
     else if (json_object_get(result, "recall") != NULL)

@@ -446,6 +446,46 @@ int32_t dataset_find_item(const dataset *d, const char *parent_asin)
 }
 
 /* --- texts -------------------------------------------------------------------------------------- */
+/* What malloc takes for so many bytes: a word before them, all in sixteens, 32 at least (glibc). */
+static int64_t chunk(size_t bytes)
+{
+    const size_t whole = (bytes + 8 + 15) / 16 * 16;
+    return whole < 32 ? 32 : (int64_t)whole;
+}
+
+static int64_t string_bytes(const char *text)
+{
+    return text ? chunk(strlen(text) + 1) : 0;
+}
+
+static int64_t list_bytes(char *const *list, size_t n)
+{
+    int64_t bytes = n > 0 ? chunk(n * sizeof *list) : 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += string_bytes(list[i]);
+    return bytes;
+}
+
+int64_t dataset_bytes(const dataset *d)
+{
+    int64_t bytes = chunk(d->n_reviews * sizeof *d->reviews) + chunk(d->n_items * sizeof *d->items) +
+                    chunk(d->n_interactions * sizeof *d->interactions) + list_bytes(d->users, d->n_users);
+    for (size_t i = 0; i < d->n_reviews; i++) {
+        const review *r = &d->reviews[i];
+        bytes += string_bytes(r->id) + string_bytes(r->user_id) + string_bytes(r->parent_asin) +
+                 string_bytes(r->title) + string_bytes(r->text);
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        const item *it = &d->items[i];
+        bytes += string_bytes(it->id) + string_bytes(it->title) + string_bytes(it->description) +
+                 list_bytes(it->categories, it->n_categories) + list_bytes(it->people, it->n_people);
+    }
+    if (d->item_ids)
+        bytes += (int64_t)(d->item_ids->bytes.cap + d->item_ids->capacity * sizeof *d->item_ids->offsets +
+                           d->item_ids->n_slots * sizeof *d->item_ids->slots);
+    return bytes;
+}
+
 sc_status dataset_review_text(const dataset *d, size_t row, strbuf *out)
 {
     const review *r = &d->reviews[row];
@@ -453,6 +493,18 @@ sc_status dataset_review_text(const dataset *d, size_t row, strbuf *out)
         strbuf_printf(out, "%s\n", r->title);
     strbuf_puts(out, r->text);
     return strbuf_status(out);
+}
+
+void dataset_review_quote(const review *r, size_t number, strbuf *out)
+{
+    enum { MOST = 2000 };
+    strbuf part = {0};
+    const size_t n = strlen(r->text);
+    utf8_sanitize(&part, r->text, n < MOST ? n : MOST);
+    out->failed = out->failed || part.failed;
+    strbuf_printf(out, "%zu. %s: ", number, r->title);
+    text_fold_spaces(out, strbuf_text(&part), part.len);
+    strbuf_free(&part);
 }
 
 static void put_list(strbuf *out, size_t start, char *const *list, size_t n)

@@ -61,6 +61,10 @@ int32_t dataset_find_item(const dataset *d, const char *parent_asin);
 /* What embed feeds to the model: "title\ntext" of a review; title, genres, description, people of an item. */
 sc_status dataset_review_text(const dataset *d, size_t row, strbuf *out);
 sc_status dataset_item_text(const dataset *d, size_t index, strbuf *out);
+/* How a prompt quotes a review, as the number-th of several: "2. title: text", of the text no more than 2,000 bytes. */
+void dataset_review_quote(const review *r, size_t number, strbuf *out);
+/* Bytes of memory that the data set takes, as the allocator hands them out. */
+int64_t dataset_bytes(const dataset *d);
 /* How a title is shown and compared: without a trailing "(1999)" and the other names in
  * parentheses before it, spaces folded. Appended. */
 sc_status dataset_plain_title(const char *title, strbuf *out);

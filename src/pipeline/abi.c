@@ -55,6 +55,8 @@ static const sc_abi_member members[] = {
     MEMBER(sc_selector_options, exclude),
     MEMBER(sc_selector_options, caps),
     MEMBER(sc_selector_options, n_caps),
+    MEMBER(sc_selector_options, costs),
+    MEMBER(sc_selector_options, budget_cost),
 
     WHOLE(sc_cap),
     MEMBER(sc_cap, offsets),

@@ -165,7 +165,8 @@ sc_status manifest_fingerprint(manifest *m, const stage *s, json_t **inputs, cha
         /* `text` of embed is a word; `name` of pull is pinned by its own hashes. */
         if (strcmp(name, "out") == 0)
             continue;
-        if (json_is_null(value) || !setting_is_path(of)) {
+        if (json_is_null(value) || !setting_is_path(of) ||
+            (json_is_string(value) && setting_is_word(of, json_string_value(value)))) {
             json_object_set(content, name, value);
             continue;
         }

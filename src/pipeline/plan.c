@@ -130,11 +130,13 @@ static sc_status set_scalar(plan *p, stage *s, const char *name, const char *tex
         return options_set(&s->options, name, text, where); /* fails, naming the nearest */
     if (strcmp(to->name, "out") == 0)
         return sc_fail(SC_USAGE, "%s: 'out' is chosen by run; leave it away", where);
+    if (strcmp(to->name, "dry-run") == 0 && strcmp(text, "true") == 0)
+        return sc_fail(SC_USAGE, "%s: a stage of a run has to write its result; leave 'dry_run' away", where);
     bool linked = false;
     sc_status status = link_by_name(p, s, to, text, where, &linked);
     if (status != SC_OK || linked)
         return status;
-    if (setting_is_path(to)) {
+    if (setting_is_path(to) && !setting_is_word(to, text)) {
         status = link_check_word(p, s, to, text, where);
         return status != SC_OK ? status : set_path(p, s, to, text, where);
     }

@@ -40,9 +40,6 @@ void plan_free(plan *p);
 /* Fills the linked settings of stage i from the products of the stages before it. */
 sc_status plan_resolve(plan *p, size_t i);
 
-/* True for settings whose value is a file or folder. */
-bool setting_is_path(const setting *s);
-
 /* The plan with every default filled in, as YAML text. */
 sc_status plan_yaml(const plan *p, strbuf *out);
 

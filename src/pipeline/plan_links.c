@@ -61,11 +61,6 @@ static const struct feed {
     {"eval", "data", "import ratings", false, false},
 };
 
-bool setting_is_path(const setting *s)
-{
-    return strncmp(s->value, "FILE", 4) == 0 || strncmp(s->value, "DIR", 3) == 0;
-}
-
 /* How other stages call this one. */
 static const char *stage_label(const stage *s)
 {

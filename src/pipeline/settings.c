@@ -220,7 +220,19 @@ sc_status options_check(const options *o)
         if (s->required && !o->given[i])
             return sc_fail(SC_USAGE, "'%s' needs --%s %s (%s)", o->verb->name, s->name, s->value, s->help);
     }
-    return SC_OK;
+    return o->verb->check ? o->verb->check(o->values) : SC_OK;
+}
+
+bool setting_is_path(const setting *s)
+{
+    const char *bar = strchr(s->value, '|'), *value = bar ? bar + 1 : s->value;
+    return strncmp(value, "FILE", 4) == 0 || strncmp(value, "DIR", 3) == 0;
+}
+
+bool setting_is_word(const setting *s, const char *text)
+{
+    const size_t n = strcspn(s->value, "|");
+    return s->value[n] != '\0' && strlen(text) == n && memcmp(text, s->value, n) == 0;
 }
 
 static json_t *value_json(const setting *s, const void *value)

@@ -23,7 +23,7 @@ typedef struct setting {
     setting_type type;
     size_t offset; /* in the verb's options struct */
     bool required;
-    const char *value;   /* what stands behind the flag in the help: "DIR" */
+    const char *value;   /* what stands behind the flag in the help: "DIR"; "word|FILE": the word or a path */
     const char *choices; /* "mean|last", or NULL */
     const char *help;
 } setting;
@@ -39,6 +39,8 @@ typedef struct verb {
     void (*defaults)(void *options);
     /* Runs the verb; `result` receives what it has to tell as a JSON object (a new reference). */
     sc_status (*run)(const void *options, json_t **result);
+    /* What must hold of several settings together, or NULL. SC_USAGE. */
+    sc_status (*check)(const void *options);
 } verb;
 
 extern const verb verbs[];
@@ -70,7 +72,11 @@ bool options_is_given(const options *o, const char *name);
 const char *options_string(const options *o, const char *name);
 /* The present value of a whole number; 0 for another kind of setting. */
 int64_t options_int(const options *o, const char *name);
-/* SC_USAGE naming the first required setting that is missing. */
+/* True for settings that name a file or folder. */
+bool setting_is_path(const setting *s);
+/* True if `text` is the word of a setting "word|FILE". */
+bool setting_is_word(const setting *s, const char *text);
+/* SC_USAGE naming the first required setting that is missing, or what the verb's check says. */
 sc_status options_check(const options *o);
 /* All values as a JSON object in the table's order (new reference), for manifests and --help. */
 json_t *options_json(const options *o);

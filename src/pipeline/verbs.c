@@ -2,6 +2,7 @@
 #include "pipeline/settings.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -159,7 +160,11 @@ static const setting select_settings[] = {
       "metadata: how much it counts beside the text"),
     R("user-weight", user_weight, REAL, false, "W", NULL, "user: how much it counts beside the text"),
     R("factors", factors, INT, false, "F", NULL, "user: factors of users and of items"),
-    R("budget", budget, INT, true, "N", NULL, "how many rows"),
+    R("budget", budget, INT, false, "N", NULL, "how many reviews; 0: no limit but --budget-tokens"),
+    R("budget-tokens", budget_tokens, REAL, false, "N", NULL,
+      "what the reviews may cost together; 0: no limit but --budget"),
+    R("costs", costs, STRING, false, "tokens|FILE.npy", NULL,
+      "of each review: its tokens in a teacher's prompt (of --model; else bytes / 4), or a file's numbers"),
     R("clusters", clusters, INT, false, "K", NULL, "js: clusters of the distribution"),
     R("temperature", temperature, REAL, false, "T", NULL, "js: softmax of -distance / T"),
     R("alpha", alpha, REAL, false, "A", NULL, "js: weight of the entropy"),
@@ -167,7 +172,7 @@ static const setting select_settings[] = {
     R("centres", centres, STRING, false, "FILE.npy", NULL, "js: given centres instead of k-means"),
     R("lambda", lambda, REAL, false, "L", NULL, "fisher, bait: the start L I of the information matrix"),
     R("neighbours", neighbours, INT, false, "K", NULL, "facility: how many reviews may stand for one"),
-    R("model", model, STRING, false, "DIR", NULL, "nll: model folder of the student"),
+    R("model", model, STRING, false, "DIR", NULL, "nll: model folder of the student; costs: whose tokens"),
     R("given", given, STRING, false, "FILE", NULL, "reviews chosen earlier: a selection, or an id a line"),
     R("include", include, STRING, false, "FILE", NULL, "reviews that come first, within the budget"),
     R("exclude", exclude, STRING, false, "FILE", NULL, "reviews never to be chosen"),
@@ -179,16 +184,40 @@ static const setting select_settings[] = {
       "drop reviews that share this part of their words' runs; 0: none"),
     R("max-cosine", max_cosine, REAL, false, "C", NULL,
       "drop reviews whose embeddings are as alike as this; 0: none"),
+    R("dry-run", dry_run, BOOL, false, "", NULL, "only say what it would do, take and write"),
 };
 #undef R
+static sc_status select_check(const void *o)
+{
+    const sc_select_options *given = o;
+    return given->budget != 0 || given->budget_tokens != 0
+               ? SC_OK
+               : sc_fail(SC_USAGE, "'select' needs --budget N (how many reviews), --budget-tokens N (what "
+                                   "they may cost) or both");
+}
+
 static sc_status select_run(const void *o, json_t **result)
 {
+    const sc_select_options *given = o;
     sc_select_result r = {0};
-    sc_status status = sc_select(o, &r);
+    char *plan = NULL;
+    if (given->dry_run) {
+        sc_status planned = sc_select_plan(given, &plan);
+        if (planned == SC_OK)
+            planned = json_parse(plan, strlen(plan), "the plan", result);
+        free(plan);
+        return planned;
+    }
+    sc_status status = sc_select(given, &r);
     if (status == SC_OK)
         *result = json_pack("{s:I,s:I,s:I,s:f,s:f}", "rows", (json_int_t)r.n_rows, "selected",
                             (json_int_t)r.n_selected, "dim", (json_int_t)r.dim, "objective", r.objective,
                             "seconds", r.seconds);
+    if (status == SC_OK && (given->budget_tokens > 0 || given->costs))
+        json_object_set_new(*result, "cost",
+                            r.cost < 1e15 && r.cost == (double)(json_int_t)r.cost
+                                ? json_integer((json_int_t)r.cost)
+                                : json_real(r.cost));
     return status;
 }
 
@@ -482,11 +511,12 @@ static sc_status doctor_run(const void *o, json_t **result)
     return doctor_examine(result);
 }
 
-#define VERB(id, name, positional, summary, reads, writes, s)                                                \
+#define CHECKED(id, name, positional, summary, reads, writes, s, check)                                      \
     {                                                                                                        \
         name, summary, reads, writes, positional, id##_settings, COUNT(id##_settings), sizeof(s),            \
-            id##_defaults, id##_run                                                                          \
+            id##_defaults, id##_run, check                                                                   \
     }
+#define VERB(...) CHECKED(__VA_ARGS__, NULL)
 
 const verb verbs[] = {
     VERB(pull, "pull", "name", "fetch a model or data set into the local cache", "a name", "a folder",
@@ -499,8 +529,8 @@ const verb verbs[] = {
          "JSONL, CSV or TSV", "dialogues .jsonl", sc_import_dialogues_options),
     VERB(embed, "embed", NULL, "texts to vectors by a language model's hidden states",
          "dataset and model folder", "embeddings.npy, embeddings.json", sc_embed_options),
-    VERB(select, "select", NULL, "choose the most informative reviews under a budget",
-         "dataset folder, embeddings.npy", "selection.jsonl", sc_select_options),
+    CHECKED(select, "select", NULL, "choose the most informative reviews under a budget",
+            "dataset folder, embeddings.npy", "selection.jsonl", sc_select_options, select_check),
     VERB(synth, "synth", NULL, "grow conversations from the selection with a teacher",
          "dataset folder, selection.jsonl", "dialogues.jsonl", sc_synth_options),
     VERB(train, "train", NULL, "fine-tune a model on dialogues", "model folder, dialogues.jsonl",
@@ -518,6 +548,6 @@ const verb verbs[] = {
     VERB(bench, "bench", "what", "throughput on this machine, beside its floor", "a model folder or nothing",
          "figures on stdout", sc_bench_options),
     {"doctor", "what this machine has and lacks", "the machine", "a list on stdout", NULL, NULL, 0,
-     sizeof(doctor_options), doctor_defaults, doctor_run},
+     sizeof(doctor_options), doctor_defaults, doctor_run, NULL},
 };
 const size_t n_verbs = COUNT(verbs);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/estimate.h"
 #include "select/resident.h"
 #include "select/strategy.h"
 
@@ -165,15 +166,21 @@ cleanup:
     return status;
 }
 
+static sc_status check_table(const ops *table)
+{
+    if (!table->design_bait || !table->quadratic_forms || !table->sandwich || !table->cholesky)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_bait; use --device cpu",
+                       table->name);
+    return SC_OK;
+}
+
 static sc_status bait_open(bait *k, const selection_task *task)
 {
     sc_status status = SC_OK;
     const ops *table = task->device->ops;
     const size_t n = (size_t)task->n, dim = (size_t)task->dim, square = dim * dim * sizeof(double);
     *k = (bait){.task = task, .ops = table, .t_built = -1};
-    if (!table->design_bait || !table->quadratic_forms || !table->sandwich || !table->cholesky)
-        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_bait; use --device cpu",
-                       table->name);
+    SC_TRY(check_table(table));
     SC_TRY(sc_alloc(&k->forms_a, n, sizeof *k->forms_a));
     SC_TRY(sc_alloc(&k->forms_b, n, sizeof *k->forms_b));
     SC_TRY(sc_alloc(&k->s, dim * dim, sizeof *k->s));
@@ -228,7 +235,7 @@ sc_status bait_select(const selection_task *task, selection_pick *picks, int64_t
 {
     sc_status status = SC_OK;
     bait k;
-    progress *p = progress_begin("select bait", "picks", task->budget);
+    progress *p = progress_begin("select bait", "picks", limits_likely(task->limits, task->budget));
     SC_TRY(bait_open(&k, task));
     SC_TRY(add_squares(&k, &k.d_f, task->x, task->n, 1 / (double)task->n));
     for (int64_t g = 0; g < task->n_given; g++)
@@ -247,4 +254,77 @@ cleanup:
     bait_close(&k);
     progress_end(p);
     return status;
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+static sc_status probe_picks(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 4.0 * (double)dim);
+    double *forms = NULL, *uv = NULL;
+    resident d_forms = {0}, d_uv = {0}, d_x = {0};
+    SC_TRY(check_table(table));
+    SC_TRY(sc_alloc(&forms, 2 * (size_t)n, sizeof *forms));
+    SC_TRY(sc_alloc(&uv, 2 * (size_t)dim, sizeof *uv));
+    SC_TRY(resident_open(table, forms, 2 * (size_t)n * sizeof *forms, &d_forms));
+    SC_TRY(resident_open(table, uv, 2 * (size_t)dim * sizeof *uv, &d_uv));
+    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
+    double *a = d_forms.device, *u = d_uv.device;
+    SC_TRY(table->design_bait(NULL, a, a + n, d_x.device, u, u + dim, n, dim, 1, 1));
+    SC_TRY(resident_pull(&d_forms));
+    *operations = 4.0 * (double)n * (double)dim;
+cleanup:
+    resident_close(&d_forms);
+    resident_close(&d_uv);
+    resident_close(&d_x);
+    free(forms);
+    free(uv);
+    return status;
+}
+
+static sc_status probe_forms(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 2.0 * (double)dim * (double)dim);
+    double *a = NULL, *forms = NULL;
+    resident d_a = {0}, d_forms = {0}, d_x = {0};
+    SC_TRY(check_table(table));
+    SC_TRY(sc_alloc(&a, (size_t)(dim * dim), sizeof *a));
+    SC_TRY(sc_alloc(&forms, (size_t)n, sizeof *forms));
+    SC_TRY(resident_open(table, a, (size_t)(dim * dim) * sizeof *a, &d_a));
+    SC_TRY(resident_open(table, forms, (size_t)n * sizeof *forms, &d_forms));
+    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
+    SC_TRY(table->quadratic_forms(NULL, d_forms.device, d_x.device, d_a.device, n, dim));
+    SC_TRY(resident_pull(&d_forms));
+    *operations = 2.0 * (double)n * (double)dim * (double)dim;
+cleanup:
+    resident_close(&d_a);
+    resident_close(&d_forms);
+    resident_close(&d_x);
+    free(a);
+    free(forms);
+    return status;
+}
+
+void bait_plan(const selection_task *task, estimate *out)
+{
+    const ops *table = task->device->ops;
+    const int64_t n = task->n, dim = task->dim;
+    const double picks = (double)limits_likely(task->limits, task->budget), cells = (double)n * (double)dim;
+    const double builds = 1 + picks / REBUILD;
+    estimate_resident_add(out, "both forms of every row", 2 * n, sizeof(double));
+    estimate_resident_add(out, "S, F, A, B and the Cholesky factor", 5 * dim * dim, sizeof(double));
+    estimate_resident_add(
+        out, "scratch",
+        (int64_t)((table->cholesky_inverse_workspace ? table->cholesky_inverse_workspace(dim) : 0) +
+                  (table->sandwich_workspace ? table->sandwich_workspace(dim) : 0)),
+        1);
+    estimate_resident_add(out, "chunk of rows, u and v", (CHUNK + 2) * dim, sizeof(double));
+    /* F is half as much as the forms, which are two. */
+    estimate_work_add(out, "forms from the ground", (4 * builds + 1) * cells * (double)dim, 2 * builds + 1,
+                      probe_forms);
+    estimate_work_add(out, "a pass a pick", 4 * cells * picks, picks, probe_picks);
 }

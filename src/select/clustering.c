@@ -79,3 +79,48 @@ cleanup:
     resident_close(&scratch);
     return status;
 }
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+/* A block of rows, and as many of them for centres. */
+static sc_status probe_softmax(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const int64_t k = task->k < task->n ? task->k : task->n;
+    const int64_t n = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)task->dim);
+    double *found = NULL; /* p, entropy */
+    resident x = {0}, d_found = {0}, scratch = {0};
+    if (!table->cluster_softmax || !table->cluster_softmax_workspace)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_softmax; use --device cpu",
+                       table->name);
+    SC_TRY(sc_alloc(&found, (size_t)(n * (k + 1)), sizeof *found));
+    SC_TRY(resident_open(table, found, (size_t)(n * (k + 1)) * sizeof *found, &d_found));
+    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x,
+                         (size_t)((n > k ? n : k) * task->dim) * sizeof *task->x, &x));
+    SC_TRY(resident_scratch(table, table->cluster_softmax_workspace(n, k, task->dim), &scratch));
+    double *p = d_found.device;
+    SC_TRY(
+        table->cluster_softmax(NULL, p, p + n * k, x.device, x.device, n, k, task->dim, 1, scratch.device));
+    SC_TRY(resident_pull(&d_found));
+    *operations = 2.0 * (double)n * (double)k * (double)task->dim;
+cleanup:
+    resident_close(&x);
+    resident_close(&d_found);
+    resident_close(&scratch);
+    free(found);
+    return status;
+}
+
+void clustering_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out)
+{
+    kmeans_fit_plan(n, dim, k, given, table, out);
+    estimate_resident_add(out, "distributions over the clusters", n * (k + 1), sizeof(double));
+    estimate_phase_begin(out);
+    estimate_resident_add(
+        out, "softmax: scratch",
+        (int64_t)(table->cluster_softmax_workspace ? table->cluster_softmax_workspace(n, k, dim) : 0), 1);
+    estimate_phase_end(out);
+    estimate_work_add(out, "distributions over the clusters", 2.0 * (double)n * (double)k * (double)dim, 1,
+                      probe_softmax);
+}

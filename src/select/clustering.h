@@ -20,6 +20,8 @@ typedef struct clustering {
 
 sc_status clustering_make(device *dev, const centred *rows, const clustering_options *o, clustering *out);
 void clustering_free(clustering *c); /* {0} is fine */
+/* What clustering_make takes with k centres. */
+void clustering_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out);
 
 /* out [k][dim]: centres moved and scaled as the rows are. SC_BAD_INPUT names one that is not finite. */
 sc_status clustering_move_centres(const float *centres, int64_t k, const centred *rows, float *out);

@@ -94,6 +94,15 @@ static sc_status check_threshold(const char *flag, double threshold)
                          threshold);
 }
 
+sc_status constraints_check(const sc_select_options *o)
+{
+    sc_status status = SC_OK;
+    SC_TRY(check_threshold("--max-text-overlap", o->max_text_overlap));
+    SC_TRY(check_threshold("--max-cosine", o->max_cosine));
+cleanup:
+    return status;
+}
+
 /* Rows that must be chosen, or are, are looked at first and stay. */
 static sc_status drop_alike(const sc_select_options *o, const dataset *data, device *dev, const float *x,
                             int64_t dim, constraints *c)
@@ -103,8 +112,7 @@ static sc_status drop_alike(const sc_select_options *o, const dataset *data, dev
     int32_t *order = NULL;
     uint8_t *first = NULL;
     int64_t k = 0;
-    SC_TRY(check_threshold("--max-text-overlap", o->max_text_overlap));
-    SC_TRY(check_threshold("--max-cosine", o->max_cosine));
+    SC_TRY(constraints_check(o));
     if (o->max_text_overlap == 0 && o->max_cosine == 0)
         return SC_OK;
     SC_TRY(sc_alloc(&order, (size_t)n, sizeof *order));

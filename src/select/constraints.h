@@ -21,6 +21,8 @@ typedef struct constraints {
  * at it all; `c` ({0} before) keeps it. */
 sc_status constraints_make(const sc_select_options *o, const dataset *data, device *dev, const float *x,
                            int64_t dim, constraints *c, sc_selector_options *selector);
+/* SC_USAGE: a threshold out of its range. */
+sc_status constraints_check(const sc_select_options *o);
 void constraints_free(constraints *c);
 /* The item of every review, numbered by first mention. */
 sc_status constraints_number_items(const dataset *data, int32_t **out, int64_t *n_items);

@@ -1,6 +1,7 @@
 /* Rows that say again what an earlier row says. */
 #include "select/duplicates.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -317,4 +318,55 @@ cleanup:
     free(c.units);
     free(c.products);
     return status;
+}
+
+/* --- what they would take ---------------------------------------------------------------------------------------- */
+
+void duplicates_text_plan(int64_t n, estimate *out)
+{
+    int64_t slots = 64;
+    while (slots < n)
+        slots *= 2;
+    estimate_phase_begin(out);
+    estimate_array_add(out, "bands of signatures", BANDS * (slots + n), sizeof(int32_t));
+    estimate_array_add(out, "rows in order", 2 * n, sizeof(int32_t));
+    estimate_phase_end(out);
+    estimate_work_add(out, "signatures of all words", 0, 0,
+                      NULL); /* by words, which nobody has counted yet */
+}
+
+/* Half of all pairs, by products; those of a block in double, one of which takes as long as some twenty. */
+static double cosine_operations(int64_t n, int64_t dim)
+{
+    return (double)n * (double)dim * ((double)n + 20 * ROWS);
+}
+
+static sc_status probe_cosines(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const int64_t enough = (int64_t)sqrt(1e9 / (double)task->dim), n = enough < task->n ? enough : task->n;
+    int32_t *order = NULL;
+    uint8_t *dropped = NULL;
+    int64_t n_dropped = 0;
+    SC_TRY(sc_alloc(&order, (size_t)n, sizeof *order));
+    SC_TRY(sc_alloc(&dropped, (size_t)n, 1));
+    for (int32_t i = 0; i < n; i++)
+        order[i] = i;
+    SC_TRY(duplicates_by_cosine(task->device, task->x, n, task->dim, order, 1, dropped, &n_dropped));
+    *operations = cosine_operations(n, task->dim);
+cleanup:
+    free(order);
+    free(dropped);
+    return status;
+}
+
+void duplicates_cosine_plan(int64_t n, int64_t dim, estimate *out)
+{
+    estimate_phase_begin(out);
+    estimate_resident_add(out, "unit rows", n * dim, sizeof(float));
+    estimate_array_add(out, "norms and rows kept", n, sizeof(double) + sizeof(int32_t));
+    estimate_resident_add(out, "products", (int64_t)ROWS * KEPT, sizeof(float));
+    estimate_phase_end(out);
+    estimate_work_add(out, "products of rows that may be alike", cosine_operations(n, dim), (double)n / ROWS,
+                      probe_cosines);
 }

@@ -5,9 +5,11 @@
  * rows most like i. The sum is monotone submodular: a gain never grows, so an old one is a bound, and only the rows at
  * the top of a heap are looked at anew (Minoux 1978). Sums run in ascending order of i, so an old gain is a bound as
  * computed, too. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "select/estimate.h"
 #include "select/neighbours.h"
 #include "select/strategy.h"
 
@@ -157,7 +159,7 @@ sc_status facility_select(const selection_task *task, selection_pick *picks, int
     sc_status status = SC_OK;
     served f;
     int64_t t = 0;
-    progress *p = progress_begin("select facility", "picks", task->budget);
+    progress *p = progress_begin("select facility", "picks", limits_likely(task->limits, task->budget));
     SC_TRY(served_open(&f, task));
     while (t < task->budget && task->limits->n_open > 0) {
         if (t % 64 == 0)
@@ -175,4 +177,34 @@ cleanup:
     served_close(&f);
     progress_end(p);
     return status;
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+/* Products of all rows with all; and of each row the candidates, in heaps and then by their cosines in double, one of
+ * which takes as long as some 32 products. */
+static double search_operations(int64_t n, int64_t dim, int64_t k)
+{
+    return 2.0 * (double)dim * (double)n * ((double)n + 32 * (double)k);
+}
+
+static sc_status probe_neighbours(const selection_task *task, double *operations)
+{
+    const int64_t enough = (int64_t)sqrt(1e9 / (double)task->dim), n = enough < task->n ? enough : task->n;
+    *operations = search_operations(n, task->dim, task->neighbours < n ? task->neighbours : n);
+    return estimate_run(task, n, 1, facility_select);
+}
+
+void facility_plan(const selection_task *task, estimate *out)
+{
+    const int64_t n = task->n, k = task->neighbours < n ? task->neighbours : n;
+    const int64_t search = neighbours_bytes(n, task->dim, k);
+    const int64_t lists = n * k * (int64_t)(sizeof(int32_t) + sizeof(float));
+    estimate_array_add(out, "neighbours and cosines", n * k, sizeof(int32_t) + sizeof(float));
+    estimate_array_add(out, "unit rows and candidates, then who is served", search > lists ? search : lists,
+                       1);
+    estimate_array_add(out, "likeness, gains, heap of rows", n,
+                       sizeof(float) + 3 * sizeof(double) + sizeof(int32_t) + sizeof(int64_t));
+    estimate_work_add(out, "products of all rows with all", search_operations(n, task->dim, k),
+                      (double)n / 256, probe_neighbours);
 }

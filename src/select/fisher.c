@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/estimate.h"
 #include "select/order.h"
 #include "select/resident.h"
 #include "select/rotations.h"
@@ -237,6 +238,21 @@ cleanup:
     return status;
 }
 
+/* The pool does not know what rows cost. But the best of all its rows is the best of those that fit, if it fits: so its
+ * picks are right up to the first that does not, and are cut off there. The first of a block always fits. */
+static int64_t count_affordable(const design *d, int64_t n)
+{
+    const limits *l = d->task->limits;
+    double left = l->cost_left;
+    for (int64_t i = 0; l->costs && i < n; i++) {
+        const double cost = l->costs[d->rows[d->picks[i]]];
+        if (cost > left)
+            return i;
+        left -= cost;
+    }
+    return n;
+}
+
 /* Picks in the pool and flushes them. *stop says why there are no more; *n how many there are. */
 static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t *n)
 {
@@ -261,20 +277,20 @@ static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t 
     SC_TRY(resident_pull(&d->d_picks));
     SC_TRY(resident_pull(&d->d_found));
     SC_TRY(resident_pull(&d->d_w));
-    for (int64_t l = 0; l < pool.n; l++) {
+    *n = count_affordable(d, pool.n);
+    for (int64_t l = 0; l < *n; l++) {
         record(d, d->rows[d->picks[l]], d->found[l]);
         memcpy(d->x_rows + l * dim, d->x + d->picks[l] * dim, (size_t)dim * sizeof *d->x);
     }
-    if (pool.n > 0)
-        SC_TRY(flush(d, pool.n));
-    /* The pool knows its own gains better than the flush does. */
-    for (int64_t q = 0; q < pool.m; q++) {
+    if (*n > 0)
+        SC_TRY(flush(d, *n));
+    /* The pool knows its own gains better than the flush does, unless they are those after picks cut off. */
+    for (int64_t q = 0; q < pool.m && *n == pool.n; q++) {
         if (!d->task->limits->closed[d->rows[q]])
             d->gains[d->rows[q]] = d->pool_gains[q];
         d->slack[d->rows[q]] = d->pool_slack[q];
     }
     *stop = pool.stop;
-    *n = pool.n;
 cleanup:
     return status;
 }
@@ -476,7 +492,7 @@ sc_status fisher_select(const selection_task *task, selection_pick *picks, int64
     sc_status status = SC_OK;
     design d;
     int64_t idle = 0;
-    progress *p = progress_begin("select fisher", "picks", task->budget);
+    progress *p = progress_begin("select fisher", "picks", limits_likely(task->limits, task->budget));
     SC_TRY(design_open(&d, task, picks));
     d.p = p;
     if (task->n_given > 0)
@@ -507,4 +523,76 @@ cleanup:
     design_close(&d);
     progress_end(p);
     return status;
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+/* One pick in a pool of m rows: a pass over it, some eight products with S^-1, and its part in S and its inverse. */
+static double pool_operations(int64_t m, int64_t dim)
+{
+    return 2.0 * (double)m * (double)dim + (16.0 + 4.0) * (double)dim * (double)dim;
+}
+
+static sc_status probe_pool(const selection_task *task, double *operations)
+{
+    const int64_t m = task->n < POOL ? task->n : POOL;
+    const int64_t most = estimate_rows(m, BLOCK, pool_operations(m, task->dim));
+    *operations = (double)most * pool_operations(m, task->dim);
+    return estimate_run(task, m, most, fisher_select);
+}
+
+static sc_status probe_flush(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 2.0 * BLOCK * (double)dim);
+    double *state = NULL; /* gains, slack, norms */
+    float *w = NULL;
+    resident d_state = {0}, d_w = {0}, d_x = {0};
+    SC_TRY(check_table(table));
+    SC_TRY(sc_alloc(&state, 3 * (size_t)n, sizeof *state));
+    SC_TRY(sc_alloc(&w, BLOCK * (size_t)dim, sizeof *w));
+    SC_TRY(resident_open(table, state, 3 * (size_t)n * sizeof *state, &d_state));
+    SC_TRY(resident_open(table, w, BLOCK * (size_t)dim * sizeof *w, &d_w));
+    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
+    double *gains = d_state.device;
+    SC_TRY(
+        table->design_flush(NULL, gains, gains + n, gains + 2 * n, d_x.device, d_w.device, n, dim, BLOCK, 1));
+    SC_TRY(resident_pull(&d_state));
+    *operations = 2.0 * (double)n * (double)dim * BLOCK;
+cleanup:
+    resident_close(&d_state);
+    resident_close(&d_w);
+    resident_close(&d_x);
+    free(state);
+    free(w);
+    return status;
+}
+
+void fisher_plan(const selection_task *task, estimate *out)
+{
+    const ops *table = task->device->ops;
+    const int64_t n = task->n, dim = task->dim, m = n < POOL ? n : POOL;
+    const double picks = (double)limits_likely(task->limits, task->budget), before = (double)task->n_given;
+    estimate_resident_add(out, "gains, slack and norms", 3 * n, sizeof(double));
+    estimate_array_add(out, "rows in order", n, sizeof(int32_t));
+    estimate_resident_add(out, "S and its inverse", 2 * dim * dim, sizeof(double));
+    estimate_resident_add(
+        out, "Cholesky factor and its scratch",
+        dim * dim * (int64_t)sizeof(double) +
+            (int64_t)(table->cholesky_inverse_workspace ? table->cholesky_inverse_workspace(dim) : 0),
+        1);
+    estimate_resident_add(
+        out, "pool: rows, gains, slack, norms",
+        m * (dim * (int64_t)sizeof(float) + 3 * (int64_t)sizeof(double) + (int64_t)sizeof(int64_t)), 1);
+    estimate_resident_add(
+        out, "pool: products and scratch",
+        (int64_t)(table->design_pool_workspace ? table->design_pool_workspace(m, dim, BLOCK) : 0), 1);
+    estimate_resident_add(out, "block of picks", BLOCK * dim * 2, sizeof(double) + sizeof(float));
+    if (task->limits->group_offsets)
+        estimate_resident_add(out, "what the groups have left", task->limits->n_groups, sizeof(int64_t));
+    estimate_work_add(out, "products of blocks of picks with all rows",
+                      2.0 * (double)n * (double)dim * (picks + before), 1 + (picks + before) / BLOCK,
+                      probe_flush);
+    estimate_work_add(out, "picks in the pool", picks * pool_operations(m, dim), 0, probe_pool);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/estimate.h"
 #include "select/order.h"
 #include "select/resident.h"
 #include "select/strategy.h"
@@ -328,7 +329,7 @@ sc_status js_select(const selection_task *task, selection_pick *picks, int64_t *
 {
     sc_status status = SC_OK;
     scan s;
-    progress *p = progress_begin("select js", "picks", task->budget);
+    progress *p = progress_begin("select js", "picks", limits_likely(task->limits, task->budget));
     SC_TRY(scan_open(&s, task));
     for (int64_t g = 0; g < task->n_given; g++)
         SC_TRY(move_mean(&s, task->given[g]));
@@ -348,4 +349,48 @@ cleanup:
     scan_close(&s);
     progress_end(p);
     return status;
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+/* A block of evaluations, on distributions that are as uneven as any. */
+static sc_status probe_scores(const selection_task *task, double *operations)
+{
+    sc_status status = SC_OK;
+    const ops *table = task->device->ops;
+    const int64_t k = task->k, n = estimate_rows(task->n, BATCH, (double)k);
+    double *p = NULL, *js = NULL;
+    resident d_p = {0}, d_js = {0};
+    if (!table->js_to_mean)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation js_to_mean; use --device cpu",
+                       table->name);
+    SC_TRY(sc_alloc(&p, (size_t)(n * k), sizeof *p));
+    SC_TRY(sc_alloc(&js, (size_t)n, sizeof *js));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < k; j++)
+            p[i * k + j] = 2.0 * (double)((i + j) % k + 1) / ((double)k * (double)(k + 1));
+    SC_TRY(resident_open(table, p, (size_t)(n * k) * sizeof *p, &d_p));
+    SC_TRY(resident_open(table, js, (size_t)n * sizeof *js, &d_js));
+    SC_TRY(table->js_to_mean(NULL, d_js.device, d_p.device, d_p.device, n, k));
+    SC_TRY(resident_pull(&d_js));
+    *operations = (double)n * (double)k;
+cleanup:
+    resident_close(&d_p);
+    resident_close(&d_js);
+    free(p);
+    free(js);
+    return status;
+}
+
+void js_plan(const selection_task *task, estimate *out)
+{
+    const int64_t n = task->n, k = task->k, pool = n < POOL ? n : POOL;
+    const double picks = (double)limits_likely(task->limits, task->budget);
+    estimate_array_add(out, "bounds, divergences and offsets", 3 * n, sizeof(double));
+    estimate_array_add(out, "when rows were evaluated, and their order", 2 * n, sizeof(int32_t));
+    estimate_resident_add(out, "batch of distributions", BATCH * (k + 1) + 2 * k, sizeof(double));
+    /* All rows once; then a look at the pool's bounds and the first of them a pick. */
+    estimate_work_add(out, "divergences and bounds of rows",
+                      ((double)n + picks * FIRST) * (double)k + picks * (double)pool, 1 + picks / 500,
+                      probe_scores);
 }

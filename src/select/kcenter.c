@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/estimate.h"
 #include "select/order.h"
 #include "select/resident.h"
 #include "select/strategy.h"
@@ -228,7 +229,7 @@ sc_status kcenter_select(const selection_task *task, selection_pick *picks, int6
 {
     sc_status status = SC_OK;
     cover k;
-    progress *p = progress_begin("select kcenter", "picks", task->budget);
+    progress *p = progress_begin("select kcenter", "picks", limits_likely(task->limits, task->budget));
     SC_TRY(cover_open(&k, task));
     find_mean(&k);
     const int64_t first = task->n_given == 0 && task->limits->n_open > 0 ? first_row(&k) : -1;
@@ -255,4 +256,32 @@ cleanup:
     cover_close(&k);
     progress_end(p);
     return status;
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+static sc_status probe_picks(const selection_task *task, double *operations)
+{
+    enum { PICKS = 32 };
+    const int64_t m = task->n < POOL ? task->n : POOL;
+    const int64_t picks = estimate_rows(m, PICKS, 2.0 * (double)m * (double)task->dim);
+    *operations = 2.0 * (double)m * (double)task->dim * (double)(picks + 2);
+    return estimate_run(task, m, picks, kcenter_select);
+}
+
+void kcenter_plan(const selection_task *task, estimate *out)
+{
+    const int64_t n = task->n, dim = task->dim, m = n < POOL ? n : POOL, b = task->n_given + task->budget;
+    const double picks = (double)limits_likely(task->limits, task->budget), passes = 10;
+    estimate_array_add(out, "distances, when they were taken, rows in order", n,
+                       sizeof(double) + 2 * sizeof(int32_t));
+    estimate_resident_add(out, "centres: rows, centred rows, norms",
+                          b * (2 * dim * (int64_t)sizeof(float) + (int64_t)sizeof(double)), 1);
+    estimate_resident_add(
+        out, "pool: rows, centred rows, norms, distances",
+        m * (2 * dim * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(double) + (int64_t)sizeof(int32_t)), 1);
+    estimate_array_add(out, "mean", dim, sizeof(double));
+    /* Every row is looked at some ten times, the pool's at every pick. */
+    estimate_work_add(out, "distances of rows to picks",
+                      2.0 * (double)dim * (passes * (double)n + picks * (double)m), passes, probe_picks);
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "select/estimate.h"
 
 /* Everything a run works on; k is what k-means++ found. */
 typedef struct workbench {
@@ -267,4 +268,71 @@ void kmeans_free(kmeans_result *r)
     free(r->labels);
     free(r->dist2);
     *r = (kmeans_result){0};
+}
+
+/* --- what it would take ---------------------------------------------------------------------------- */
+
+/* A block of rows against k centres, which are rows themselves, and the sums of clusters where there are several. */
+static sc_status time_iteration(const selection_task *task, int64_t k, double *operations)
+{
+    sc_status status = SC_OK;
+    workbench w = {0};
+    kmeans_result found = {0};
+    double *sums = NULL;
+    int64_t *counts = NULL;
+    const int64_t dim = task->dim, enough = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)dim);
+    const int64_t n = enough > k ? enough : k;
+    resident x = {0};
+    SC_TRY(resident_open(task->device->ops, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x,
+                         &x));
+    SC_TRY(workbench_open(&w, &x, n, dim, k, &found));
+    SC_TRY(sc_alloc(&sums, (size_t)(k * dim), sizeof *sums));
+    SC_TRY(sc_alloc(&counts, (size_t)k, sizeof *counts));
+    SC_TRY(resident_open(w.ops, sums, (size_t)(k * dim) * sizeof *sums, &w.sums));
+    SC_TRY(resident_open(w.ops, counts, (size_t)k * sizeof *counts, &w.counts));
+    SC_TRY(assign(&w, x.device, k));
+    if (k > 1)
+        SC_TRY(sum_clusters(&w));
+    *operations = 2.0 * (double)n * (double)k * (double)dim;
+cleanup:
+    workbench_close(&w);
+    resident_close(&x);
+    kmeans_free(&found);
+    free(sums);
+    free(counts);
+    return status;
+}
+
+static sc_status probe_lloyd(const selection_task *task, double *operations)
+{
+    enum { CENTRES = 64 };
+    return time_iteration(task, task->n < CENTRES ? task->n : CENTRES, operations);
+}
+
+/* The rows are read for one centre: it is memory that takes the time. */
+static sc_status probe_plus_plus(const selection_task *task, double *operations)
+{
+    return time_iteration(task, 1, operations);
+}
+
+void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out)
+{
+    /* Lloyd settles in some 25 iterations, as a rule. */
+    const double cells = (double)n * (double)dim, iterations = 25;
+    estimate_resident_add(out, "k-means: centres", k * dim, sizeof(float));
+    estimate_resident_add(out, "k-means: labels and distances", n, sizeof(int32_t) + sizeof(float));
+    estimate_phase_begin(out);
+    estimate_array_add(out, "k-means: distances or labels before", n, sizeof(float));
+    estimate_resident_add(out, "k-means: sums and counts", given ? 0 : k * (dim + 1), sizeof(double));
+    estimate_resident_add(
+        out, "k-means: scratch",
+        (int64_t)(table->cluster_assign_workspace ? table->cluster_assign_workspace(n, k, dim) : 0), 1);
+    estimate_phase_end(out);
+    if (given) {
+        estimate_work_add(out, "distances to the given centres", 2 * cells * (double)k, 1, probe_lloyd);
+        return;
+    }
+    estimate_work_add(out, "k-means++", 2 * cells * (double)k, (double)k, probe_plus_plus);
+    estimate_work_add(out, "k-means: 25 iterations", iterations * 2 * cells * (double)k, 2 * iterations,
+                      probe_lloyd);
 }

@@ -5,6 +5,7 @@
 #ifndef SC_SELECT_KMEANS_H
 #define SC_SELECT_KMEANS_H
 
+#include "select/estimate.h"
 #include "select/resident.h"
 
 typedef struct kmeans_options {
@@ -32,5 +33,7 @@ sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *opti
 sc_status kmeans_given(resident *x, int64_t n, int64_t dim, const float *centres, int64_t k,
                        kmeans_result *out);
 void kmeans_free(kmeans_result *r);
+/* What kmeans (or, with given centres, kmeans_given) takes on top of x [n][dim] with k centres. */
+void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* kmeans: as many clusters as picks, and of each the row nearest to its centre; large clusters first. */
+/* kmeans: as many clusters as picks, and of each the row nearest to its centre; large clusters first. Under a budget of
+ * costs: as many clusters as it pays for rows of the mean cost, and of each the nearest row that fits. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -18,7 +19,8 @@ static double size_of(const void *context, int64_t cluster)
     return ((const representatives *)context)->counts[cluster];
 }
 
-/* Rows left over where there are fewer distinct rows than picks: the farthest from their centres first. */
+/* Rows left over where there are fewer distinct rows than picks, or a budget of costs is not used up: the farthest from
+ * their centres first. */
 static double distance_of(const void *context, int64_t row)
 {
     return (double)((const representatives *)context)->clusters.dist2[row];
@@ -29,7 +31,8 @@ static sc_status find_representatives(const selection_task *task, representative
     sc_status status = SC_OK;
     centred rows = {0};
     resident x = {0};
-    const kmeans_options options = {.k = task->budget, .seed = task->seed, .tolerance = 1e-4};
+    const kmeans_options options = {
+        .k = limits_likely(task->limits, task->budget), .seed = task->seed, .tolerance = 1e-4};
     SC_TRY(features_centre(task->x, task->n, task->dim, &rows));
     SC_TRY(resident_open(task->device->ops, rows.x, (size_t)(task->n * task->dim) * sizeof *rows.x, &x));
     SC_TRY(kmeans(&x, task->n, task->dim, &options, &r->clusters));
@@ -51,7 +54,7 @@ cleanup:
     return status;
 }
 
-/* A cap may have closed the row: the next one then. */
+/* A cap may have closed the row, or what is left may not suffice for it: the next one then. */
 static int32_t representative(const selection_task *task, representatives *r, int32_t cluster)
 {
     const bool *closed = task->limits->closed;
@@ -104,4 +107,13 @@ cleanup:
     free(r.nearest);
     free(order);
     return status;
+}
+
+void kmeans_plan(const selection_task *task, estimate *out)
+{
+    const int64_t k = limits_likely(task->limits, task->budget);
+    estimate_resident_add(out, "centred rows", task->n * task->dim, sizeof(float));
+    estimate_array_add(out, "rows in order", task->n, sizeof(int32_t));
+    estimate_array_add(out, "sizes and representatives", 2 * k, sizeof(int32_t));
+    kmeans_fit_plan(task->n, task->dim, k, false, task->device->ops, out);
 }

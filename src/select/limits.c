@@ -1,8 +1,11 @@
 /* Which rows may still be chosen. */
 #include "select/limits.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "select/order.h"
 
 /* The groups of row i in one cap: listed by offsets, or one a row, or none (-1). */
 static int64_t groups_of(const sc_cap *cap, int64_t i, const int32_t **groups)
@@ -110,6 +113,7 @@ void limits_close(limits *l)
     free(l->rows);
     free(l->left);
     free(l->just_closed);
+    free(l->by_cost);
     *l = (limits){0};
 }
 
@@ -122,10 +126,73 @@ static void close_row(limits *l, int32_t row)
     l->n_open--;
 }
 
+/* Closes what costs more than is left. */
+static void close_dear(limits *l)
+{
+    while (l->n_dear < l->n && l->costs[l->by_cost[l->n_dear]] > l->cost_left)
+        close_row(l, l->by_cost[l->n_dear++]);
+}
+
+static double cost_of(const void *context, int64_t row)
+{
+    return ((const double *)context)[row];
+}
+
+sc_status limits_set_budget(limits *l, const double *costs, double budget)
+{
+    sc_status status = SC_OK;
+    for (int64_t i = 0; i < l->n; i++)
+        if (!(costs[i] > 0) || !isfinite(costs[i]))
+            return sc_fail(SC_BAD_INPUT,
+                           "select: the cost of row %lld (counted from 0) is %g; every row's must be above 0 "
+                           "and finite",
+                           (long long)i, costs[i]);
+    SC_TRY(sc_alloc(&l->by_cost, (size_t)l->n, sizeof *l->by_cost));
+    order_best(l->by_cost, l->n, l->n, cost_of, costs);
+    l->costs = costs;
+    l->cost_left = budget;
+    l->n_just_closed = 0;
+    close_dear(l);
+cleanup:
+    return status;
+}
+
+int64_t limits_room(const limits *l)
+{
+    double sum = 0;
+    int64_t room = 0;
+    if (!l->costs)
+        return l->n_open;
+    for (int64_t q = l->n; q-- > l->n_dear;) {
+        if (l->closed[l->by_cost[q]])
+            continue;
+        sum += l->costs[l->by_cost[q]];
+        if (sum * (1 - 1e-9) > l->cost_left) /* another order of summation may come to less */
+            break;
+        room++;
+    }
+    return room;
+}
+
+int64_t limits_likely(const limits *l, int64_t budget)
+{
+    double sum = 0;
+    if (!l->costs || l->n_open == 0)
+        return budget;
+    for (int64_t i = 0; i < l->n; i++)
+        sum += l->closed[i] ? 0 : l->costs[i];
+    const double likely = l->cost_left / (sum / (double)l->n_open);
+    return likely < 1 ? 1 : likely > (double)budget ? budget : (int64_t)likely;
+}
+
 void limits_take(limits *l, int64_t row)
 {
     l->n_just_closed = 0;
     close_row(l, (int32_t)row);
+    if (l->costs) {
+        l->cost_left -= l->costs[row];
+        close_dear(l);
+    }
     if (!l->group_offsets)
         return;
     for (int64_t at = l->group_offsets[row]; at < l->group_offsets[row + 1]; at++) {
@@ -139,5 +206,16 @@ void limits_take(limits *l, int64_t row)
 int64_t limits_reach(const limits *l, int64_t budget)
 {
     const int64_t closed = l->n - l->n_open;
-    return l->group_offsets || budget > l->n - closed ? l->n : budget + closed;
+    return l->group_offsets || l->costs || budget > l->n - closed ? l->n : budget + closed;
+}
+
+int64_t limits_bytes(const limits *l)
+{
+    int64_t bytes = l->n * (int64_t)(sizeof *l->closed + sizeof *l->just_closed);
+    if (l->by_cost)
+        bytes += l->n * (int64_t)sizeof *l->by_cost;
+    if (l->group_offsets)
+        bytes += (l->n + 1 + 2 * l->n_groups) * (int64_t)sizeof *l->group_offsets +
+                 2 * l->group_offsets[l->n] * (int64_t)sizeof *l->groups;
+    return bytes;
 }

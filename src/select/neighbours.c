@@ -116,6 +116,13 @@ static void compare_with_all(const search *s, int64_t row, candidate *found)
         found[q] = s->all[q];
 }
 
+int64_t neighbours_bytes(int64_t n, int64_t dim, int64_t k)
+{
+    const int64_t most = k + SPARE < n ? k + SPARE : n;
+    return n * (int64_t)(sizeof(double) + sizeof(candidate)) + n * dim * (int64_t)sizeof(float) +
+           ROWS * (COLUMNS * (int64_t)sizeof(float) + most * (int64_t)sizeof(candidate));
+}
+
 sc_status neighbours_find(device *dev, const float *x, int64_t n, int64_t dim, int64_t k, int32_t *rows,
                           float *cosines)
 {

@@ -8,5 +8,7 @@
  * cannot rule out, which are compared in double. O(n^2 dim) in one product by blocks; 1 <= k <= n. */
 sc_status neighbours_find(device *dev, const float *x, int64_t n, int64_t dim, int64_t k, int32_t *rows,
                           float *cosines);
+/* What it takes for itself. */
+int64_t neighbours_bytes(int64_t n, int64_t dim, int64_t k);
 
 #endif

@@ -3,6 +3,7 @@
  * popular one would else be all there is. Within an item, in the order of the file. O(n log n). */
 #include <stdlib.h>
 
+#include "select/estimate.h"
 #include "select/order.h"
 #include "select/strategy.h"
 
@@ -58,4 +59,11 @@ cleanup:
     free(rows);
     free(reached);
     return status;
+}
+
+void popularity_plan(const selection_task *task, estimate *out)
+{
+    estimate_array_add(out, "rounds of reviews", task->n, sizeof(int32_t));
+    estimate_array_add(out, "reviews of items", 2 * task->n_items, sizeof(int32_t));
+    ranking_plan(task, out);
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "select/estimate.h"
 #include "select/strategy.h"
 
 sc_status random_select(const selection_task *task, selection_pick *picks, int64_t *n_picks)
@@ -26,4 +27,19 @@ sc_status random_select(const selection_task *task, selection_pick *picks, int64
     *n_picks = t;
     free(rows);
     return SC_OK;
+}
+
+static sc_status probe_draw(const selection_task *task, double *operations)
+{
+    enum { ROWS = 1 << 18 };
+    const int64_t n = task->n < ROWS ? task->n : ROWS;
+    *operations = (double)n;
+    return estimate_run(task, n, n, random_select);
+}
+
+void random_plan(const selection_task *task, estimate *out)
+{
+    const double picks = (double)limits_likely(task->limits, task->budget);
+    estimate_array_add(out, "rows", task->n, sizeof(int64_t));
+    estimate_work_add(out, "drawing", 0.1 * (double)task->n + picks, 0, probe_draw);
 }

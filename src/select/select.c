@@ -10,6 +10,8 @@
 #include "data/dataset.h"
 #include "seedcorn/embed.h"
 #include "select/constraints.h"
+#include "select/inputs.h"
+#include "select/preview.h"
 #include "select/selector.h"
 #include "select/views.h"
 
@@ -30,58 +32,15 @@ sc_select_options sc_select_default(void)
                                .factors = 64};
 }
 
-static sc_selector_options selector_options(const sc_select_options *o)
+static json_t *cost_json(const costs *c, double cost)
 {
-    return (sc_selector_options){.struct_size = sizeof(sc_selector_options),
-                                 .common = o->common,
-                                 .strategy = o->strategy,
-                                 .budget = o->budget,
-                                 .clusters = o->clusters,
-                                 .temperature = o->temperature,
-                                 .alpha = o->alpha,
-                                 .js_form = o->js_form,
-                                 .lambda = o->lambda,
-                                 .neighbours = o->neighbours};
+    return strcmp(c->source, "file") == 0 ? json_real(cost) : json_integer((json_int_t)cost);
 }
 
-static sc_status check_options(const sc_select_options *o, const strategy **found, unsigned *parts)
+static json_t *pick_json(const inputs *in, const sc_pick *pick, int64_t rank)
 {
-    sc_status status = SC_OK;
-    if (o->struct_size != sizeof *o)
-        return sc_fail(SC_USAGE,
-                       "select: the options are not those of this library; start from sc_select_default()");
-    if (!o->data || !o->embeddings || !o->out || !o->strategy || !o->view || !o->js_form)
-        return sc_fail(SC_USAGE, "select needs data, embeddings, out, strategy, view and js_form");
-    SC_TRY(view_parse(o->view, parts));
-    const sc_selector_options selector = selector_options(o);
-    SC_TRY(selector_check(&selector, found));
-cleanup:
-    return status;
-}
-
-/* Centres of a file, as wide as the rows. */
-static sc_status read_centres(const char *path, int64_t dim, float **out, int64_t *k)
-{
-    sc_status status = SC_OK;
-    npy_file file = {0};
-    SC_TRY(npy_open_as(path, NPY_F4, 2, &file));
-    *k = file.shape[0];
-    if (*k < 1 || *k > 1000000 || file.shape[1] != dim) {
-        status =
-            sc_fail(SC_BAD_INPUT, "%s holds %lld centres of width %lld, but the embeddings are %lld wide",
-                    path, (long long)*k, (long long)file.shape[1], (long long)dim);
-        goto cleanup;
-    }
-    SC_TRY(sc_alloc(out, (size_t)*k * (size_t)dim, sizeof **out));
-    memcpy(*out, file.data, (size_t)*k * (size_t)dim * sizeof **out);
-cleanup:
-    npy_close(&file);
-    return status;
-}
-
-static json_t *pick_json(const strategy *s, const dataset *data, const sc_pick *pick, int64_t rank)
-{
-    const review *r = &data->reviews[pick->row];
+    const strategy *s = in->strategy;
+    const review *r = &in->data->reviews[pick->row];
     json_t *line = json_object();
     json_object_set_new(line, "rank", json_integer(rank));
     json_object_set_new(line, "row", json_integer(pick->row));
@@ -98,17 +57,18 @@ static json_t *pick_json(const strategy *s, const dataset *data, const sc_pick *
         json_object_set_new(line, "divergence", json_real(pick->divergence));
     if (s->gives & PICK_CLUSTER)
         json_object_set_new(line, "cluster", json_integer(pick->cluster));
+    if (in->costs.of)
+        json_object_set_new(line, "cost", cost_json(&in->costs, in->costs.of[pick->row]));
     return line;
 }
 
-static sc_status write_selection(const char *path, const strategy *s, const dataset *data,
-                                 const sc_pick *picks, int64_t n)
+static sc_status write_selection(const char *path, const inputs *in, const sc_pick *picks, int64_t n)
 {
     sc_status status = SC_OK;
     file_writer *w = NULL;
     SC_TRY(file_writer_open(path, &w));
     for (int64_t t = 0; t < n; t++) {
-        json_t *line = pick_json(s, data, &picks[t], t + 1);
+        json_t *line = pick_json(in, &picks[t], t + 1);
         status = json_write_line(w, line);
         json_decref(line);
         if (status != SC_OK)
@@ -120,24 +80,16 @@ cleanup:
     return status;
 }
 
-/* "a/selection.jsonl" and ".json" give "a/selection.json". */
-static sc_status sibling(const char *path, const char *ending, strbuf *out)
-{
-    const size_t n = strlen(path);
-    strbuf_append(out, path, text_ends(path, ".jsonl") ? n - 6 : n);
-    strbuf_puts(out, ending);
-    return strbuf_status(out);
-}
-
 static void name_file(json_t *settings, const char *key, const char *path)
 {
     json_object_set_new(settings, key, path ? json_text(path_base(path)) : json_null());
 }
 
-static sc_status write_summary(const char *path, const sc_select_options *o, const strategy *s,
-                               const device *dev, const dataset *data, const view *v, const constraints *kept,
-                               const clustering *c, const sc_pick *picks, const sc_select_result *result)
+static sc_status write_summary(const char *path, const sc_select_options *o, const inputs *in, const view *v,
+                               const constraints *kept, const clustering *c, const sc_pick *picks,
+                               const sc_select_result *result)
 {
+    const strategy *s = in->strategy;
     json_t *settings = json_object(), *root = json_object(), *curve = json_array();
     json_object_set_new(settings, "strategy", json_string(s->name));
     json_object_set_new(settings, "view", json_string(o->view));
@@ -150,6 +102,15 @@ static sc_status write_summary(const char *path, const sc_select_options *o, con
         json_object_set_new(root, "rows_of_unknown_users", json_integer(v->n_unknown_users));
     }
     json_object_set_new(settings, "budget", json_integer(o->budget));
+    if (in->costs.of) {
+        json_object_set_new(settings, "budget_tokens", json_real(o->budget_tokens));
+        if (strcmp(in->costs.source, "file") == 0)
+            name_file(settings, "costs", o->costs);
+        else
+            json_object_set_new(settings, "costs", json_string("tokens"));
+        json_object_set_new(root, "costs_by", json_string(in->costs.source));
+        json_object_set_new(root, "cost", cost_json(&in->costs, result->cost));
+    }
     json_object_set_new(settings, "seed", json_integer(o->common.seed));
     if (s->needs & NEEDS_CLUSTERS) {
         json_object_set_new(settings, "clusters", json_integer(o->clusters));
@@ -167,7 +128,7 @@ static sc_status write_summary(const char *path, const sc_select_options *o, con
         json_object_set_new(settings, "lambda", json_real(o->lambda));
     if (s->run == facility_select)
         json_object_set_new(settings, "neighbours", json_integer(o->neighbours));
-    if (s->run == nll_select)
+    if (s->run == nll_select || (in->costs.of && strcmp(in->costs.source, "tokenizer") == 0))
         name_file(settings, "model", o->model);
     name_file(settings, "given", o->given);
     name_file(settings, "include", o->include);
@@ -183,14 +144,14 @@ static sc_status write_summary(const char *path, const sc_select_options *o, con
     json_object_set_new(root, "n_rows", json_integer(result->n_rows));
     json_object_set_new(root, "n_selected", json_integer(result->n_selected));
     json_object_set_new(root, "dim", json_integer(result->dim));
-    json_object_set_new(root, "reviews_sha256", json_string(data->reviews_sha256));
+    json_object_set_new(root, "reviews_sha256", json_string(in->data->reviews_sha256));
     json_object_set_new(root, "objective", json_real(result->objective));
     /* At most 101 points of the objective, for a plot. */
     const int64_t n = result->n_selected, step = (n + 99) / 100;
     for (int64_t t = 0; t < n && (s->gives & PICK_SCORE); t = t + step < n || t == n - 1 ? t + step : n - 1)
         json_array_append_new(curve, json_pack("[I,f]", (json_int_t)t + 1, picks[t].objective));
     json_object_set_new(root, "objective_curve", curve);
-    json_object_set_new(root, "device", json_text(dev->name));
+    json_object_set_new(root, "device", json_text(in->device->name));
     json_object_set_new(root, "seconds", json_real(result->seconds));
     sc_status status = json_write_file(path, root);
     json_decref(root);
@@ -217,9 +178,7 @@ static sc_status find_surprise(const sc_select_options *o, int64_t n, double **o
     sc_embed_options settings = sc_embed_default();
     features values = {0};
     strbuf path = {0};
-    if (!o->model)
-        return sc_fail(SC_USAGE, "the strategy \"nll\" needs --model DIR, the student before training");
-    SC_TRY(sibling(o->out, "_nll.npy", &path));
+    SC_TRY(inputs_sibling(o->out, "_nll.npy", &path));
     settings.common = o->common;
     settings.data = o->data;
     settings.model = o->model;
@@ -236,88 +195,122 @@ cleanup:
     return status;
 }
 
-sc_status sc_select(const sc_select_options *options, sc_select_result *result)
+/* What the chosen rows cost together, and what is to be said of it. */
+static double add_costs(const sc_select_options *o, const inputs *in, const sc_pick *picks, int64_t n)
+{
+    double total = 0;
+    if (!in->costs.of)
+        return 0;
+    for (int64_t t = 0; t < n; t++)
+        total += in->costs.of[picks[t].row];
+    if (o->budget_tokens > 0)
+        log_info("select: %lld reviews, which cost %.15g of %.15g", (long long)n, total, o->budget_tokens);
+    else
+        log_info("select: %lld reviews, which cost %.15g", (long long)n, total);
+    return total;
+}
+
+/* What the strategy needs beside the rows. */
+typedef struct materials {
+    float *centres;
+    double *surprise;
+    int32_t *items;
+    constraints kept;
+} materials;
+
+static void materials_free(materials *m)
+{
+    free(m->centres);
+    free(m->surprise);
+    free(m->items);
+    constraints_free(&m->kept);
+}
+
+static sc_status materials_make(const sc_select_options *o, const inputs *in, int64_t dim, materials *m,
+                                sc_selector_options *selector)
 {
     sc_status status = SC_OK;
-    const double start = seconds_now();
-    const strategy *chosen = NULL;
-    device *dev = NULL;
-    dataset *data = NULL;
-    features x = {0};
+    int64_t n_items = 0;
+    if (o->centres && in->strategy->needs & NEEDS_CLUSTERS) {
+        SC_TRY(inputs_read_centres(o->centres, dim, &m->centres, &selector->n_centres));
+        selector->centres = m->centres;
+    }
+    if (in->strategy->needs & NEEDS_ITEMS) {
+        SC_TRY(constraints_number_items(in->data, &m->items, &n_items));
+        selector->items = m->items;
+    }
+    if (in->strategy->needs & NEEDS_SURPRISE) {
+        SC_TRY(find_surprise(o, in->x.n, &m->surprise));
+        selector->surprise = m->surprise;
+    }
+    SC_TRY(constraints_make(o, in->data, in->device, in->x.x, in->x.dim, &m->kept, selector));
+    selector->costs = in->costs.of;
+cleanup:
+    return status;
+}
+
+static sc_status select_rows(const sc_select_options *options, const inputs *in, double start,
+                             sc_select_result *r)
+{
+    sc_status status = SC_OK;
     view seen = {0};
-    unsigned parts = 0;
+    materials m = {0};
     centred rows = {0};
     clustering clusters = {0};
-    sc_selector_options selector;
     sc_pick *picks = NULL;
-    float *centres = NULL;
-    double *surprise = NULL;
-    int32_t *items = NULL;
-    int64_t n_items = 0, n_picks = 0;
-    constraints kept = {0};
+    int64_t n_picks = 0;
     strbuf map_path = {0}, summary_path = {0};
-    sc_select_result r = {0};
+    sc_selector_options selector = inputs_selector(options);
+    const int64_t most =
+        options->budget > 0 ? options->budget : costs_room(&in->costs, in->x.n, options->budget_tokens);
 
-    SC_TRY(check_options(options, &chosen, &parts));
-    SC_TRY(device_open(&options->common, &dev));
-    SC_TRY(
-        dataset_open(options->data, DATASET_REVIEWS | (parts & VIEW_USER ? DATASET_INTERACTIONS : 0), &data));
-    SC_TRY(features_open(options->embeddings, (int64_t)data->n_reviews, "reviews", &x));
-    if (options->budget > x.n) {
-        status = sc_fail(SC_USAGE,
-                         "the budget is %lld, but there are only %lld reviews; give --budget %lld or less",
-                         (long long)options->budget, (long long)x.n, (long long)x.n);
-        goto cleanup;
-    }
-    SC_TRY(view_make(options, parts, data, &x, &seen));
-    selector = selector_options(options);
-    if (options->centres && chosen->needs & NEEDS_CLUSTERS) {
-        SC_TRY(read_centres(options->centres, seen.dim, &centres, &selector.n_centres));
-        selector.centres = centres;
-    }
-    if (chosen->needs & NEEDS_ITEMS) {
-        SC_TRY(constraints_number_items(data, &items, &n_items));
-        selector.items = items;
-    }
-    if (chosen->needs & NEEDS_SURPRISE) {
-        SC_TRY(find_surprise(options, x.n, &surprise));
-        selector.surprise = surprise;
-    }
-    SC_TRY(constraints_make(options, data, dev, x.x, x.dim, &kept, &selector));
-    SC_TRY(sc_alloc(&picks, (size_t)options->budget, sizeof *picks));
+    SC_TRY(view_make(options, in->parts, in->data, &in->x, &seen));
+    SC_TRY(materials_make(options, in, seen.dim, &m, &selector));
+    SC_TRY(sc_alloc(&picks, (size_t)most, sizeof *picks));
     SC_TRY(features_centre(seen.x, seen.n, seen.dim, &rows));
-    SC_TRY(selector_run(&selector, chosen, dev, seen.x, &rows, picks, &n_picks, &clusters));
-    if (n_picks < options->budget)
+    SC_TRY(selector_run(&selector, in->strategy, in->device, seen.x, &rows, picks, &n_picks, &clusters));
+    if (n_picks < options->budget && options->budget_tokens == 0)
         log_warn("select: the caps leave %lld reviews instead of %lld", (long long)n_picks,
                  (long long)options->budget);
-    r.n_rows = x.n;
-    r.dim = seen.dim;
-    r.n_selected = n_picks;
-    r.objective = n_picks > 0 ? picks[n_picks - 1].objective : 0;
-
-    SC_TRY(sibling(options->out, "_map.npy", &map_path));
-    SC_TRY(sibling(options->out, ".json", &summary_path));
+    *r = (sc_select_result){.n_rows = in->x.n,
+                            .n_selected = n_picks,
+                            .dim = seen.dim,
+                            .objective = n_picks > 0 ? picks[n_picks - 1].objective : 0,
+                            .cost = add_costs(options, in, picks, n_picks)};
+    SC_TRY(inputs_sibling(options->out, "_map.npy", &map_path));
+    SC_TRY(inputs_sibling(options->out, ".json", &summary_path));
     SC_TRY(write_map(strbuf_text(&map_path), &rows, (uint64_t)options->common.seed));
-    r.seconds = seconds_now() - start;
-    SC_TRY(write_summary(strbuf_text(&summary_path), options, chosen, dev, data, &seen, &kept, &clusters,
-                         picks, &r));
+    r->seconds = seconds_now() - start;
+    SC_TRY(write_summary(strbuf_text(&summary_path), options, in, &seen, &m.kept, &clusters, picks, r));
     /* Last: where it stands, the two beside it do too. */
-    SC_TRY(write_selection(options->out, chosen, data, picks, n_picks));
-    if (result)
-        *result = r;
+    SC_TRY(write_selection(options->out, in, picks, n_picks));
 cleanup:
     strbuf_free(&map_path);
     strbuf_free(&summary_path);
     free(picks);
-    free(items);
-    free(surprise);
-    constraints_free(&kept);
-    free(centres);
+    materials_free(&m);
     clustering_free(&clusters);
     centred_free(&rows);
     view_free(&seen);
-    features_close(&x);
-    dataset_close(data);
-    device_close(dev);
+    return status;
+}
+
+sc_status sc_select(const sc_select_options *options, sc_select_result *result)
+{
+    sc_status status = SC_OK;
+    const double start = seconds_now();
+    inputs in = {0};
+    json_t *preview = NULL;
+    sc_select_result r = {0};
+    SC_TRY(inputs_open(options, &in));
+    if (options->dry_run)
+        SC_TRY(preview_make(options, &in, &r, &preview));
+    else
+        SC_TRY(select_rows(options, &in, start, &r));
+    if (result)
+        *result = r;
+cleanup:
+    json_decref(preview);
+    inputs_close(&in);
     return status;
 }

@@ -27,9 +27,14 @@ sc_status selector_check(const sc_selector_options *o, const strategy **found)
     if (!o->strategy || !o->js_form)
         return sc_fail(SC_USAGE, "select needs a strategy and a js_form");
     SC_TRY(strategy_find(o->strategy, found));
-    if (o->budget < 1)
+    if (o->budget < 0)
         return sc_fail(SC_USAGE, "select: the budget is %lld; give --budget N with N of at least 1",
                        (long long)o->budget);
+    if (!(o->budget_cost >= 0) || !isfinite(o->budget_cost))
+        return sc_fail(SC_USAGE, "select: the budget of costs is %g; it must be above 0, or 0 for none",
+                       o->budget_cost);
+    if (o->budget == 0 && o->budget_cost == 0)
+        return sc_fail(SC_USAGE, "select: there is no budget; give --budget N, --budget-tokens N or both");
     if (o->clusters < 1 || o->clusters > 1000000)
         return sc_fail(SC_USAGE, "select: %lld clusters; give --clusters from 1 to 1000000",
                        (long long)o->clusters);
@@ -76,6 +81,27 @@ static sc_status check_rows(const char *what, const int64_t *rows, int64_t n_row
     return SC_OK;
 }
 
+/* Closes the rows that the budget of costs does not suffice for, which must not be all. */
+static sc_status set_budget(const sc_selector_options *o, limits *l)
+{
+    sc_status status = SC_OK;
+    double cheapest = INFINITY;
+    if (!o->costs)
+        return sc_fail(SC_USAGE, "select: a budget of costs needs the cost of every row");
+    for (int64_t i = 0; i < l->n; i++)
+        cheapest = !l->closed[i] && o->costs[i] < cheapest ? o->costs[i] : cheapest;
+    SC_TRY(limits_set_budget(l, o->costs, o->budget_cost));
+    if (l->n_open == 0)
+        status = cheapest < INFINITY
+                     ? sc_fail(SC_USAGE,
+                               "the budget of costs is %.15g, but the cheapest row that may be chosen costs "
+                               "%.15g; give that or more",
+                               o->budget_cost, cheapest)
+                     : sc_fail(SC_USAGE, "there is no row left that may be chosen");
+cleanup:
+    return status;
+}
+
 /* What the strategy goes on from: `before` is what was given and then what is included. */
 static sc_status take_before(const sc_selector_options *o, limits *l, int64_t *before)
 {
@@ -98,12 +124,21 @@ static sc_status take_before(const sc_selector_options *o, limits *l, int64_t *b
             goto cleanup;
         }
     }
-    for (int64_t g = 0; g < n; g++)
+    for (int64_t g = 0; g < o->n_given; g++)
         limits_take(l, before[g]);
-    if (o->n_include > o->budget)
+    if (o->budget_cost > 0)
+        SC_TRY(set_budget(o, l));
+    for (int64_t g = o->n_given; g < n; g++)
+        limits_take(l, before[g]);
+    if (o->n_include > o->budget && o->budget > 0)
         status = sc_fail(SC_USAGE, "the budget is %lld, but %lld rows are to be included",
                          (long long)o->budget, (long long)o->n_include);
-    else if (o->budget - o->n_include > l->n_open && !l->group_offsets)
+    else if (l->costs && l->cost_left < 0)
+        status = sc_fail(SC_USAGE,
+                         "the budget of costs is %.15g, but the rows to be included cost %.15g; give that or "
+                         "more",
+                         o->budget_cost, o->budget_cost - l->cost_left);
+    else if (o->budget - o->n_include > l->n_open && !l->group_offsets && !l->costs)
         status = sc_fail(SC_USAGE, "the budget is %lld, but only %lld rows may be chosen; give %lld or less",
                          (long long)o->budget, (long long)(l->n_open + o->n_include),
                          (long long)(l->n_open + o->n_include));
@@ -112,15 +147,29 @@ cleanup:
     return status;
 }
 
+sc_status selector_limits(const sc_selector_options *o, int64_t n, limits *l, int64_t **before)
+{
+    sc_status status = SC_OK;
+    SC_TRY(limits_open(l, n, o->exclude, o->caps, o->n_caps));
+    SC_TRY(sc_alloc(before, (size_t)(o->n_given + o->n_include), sizeof **before));
+    SC_TRY(take_before(o, l, *before));
+cleanup:
+    return status;
+}
+
+int64_t selector_budget(const sc_selector_options *o, const limits *l)
+{
+    const int64_t room = limits_room(l), most = o->budget > 0 ? o->budget - o->n_include : room;
+    return most < room ? most : room;
+}
+
 sc_status selector_run(const sc_selector_options *o, const strategy *s, device *dev, const float *x,
                        const centred *rows, sc_pick *picks, int64_t *n_picks, clustering *clusters)
 {
     sc_status status = SC_OK;
     limits l = {0};
     int64_t *before = NULL, n_items = 0, n = 0;
-    SC_TRY(limits_open(&l, rows->n, o->exclude, o->caps, o->n_caps));
-    SC_TRY(sc_alloc(&before, (size_t)(o->n_given + o->n_include), sizeof *before));
-    SC_TRY(take_before(o, &l, before));
+    SC_TRY(selector_limits(o, rows->n, &l, &before));
     if (s->needs & NEEDS_ITEMS) {
         if (!o->items) {
             status = sc_fail(SC_USAGE, "select: the strategy \"%s\" needs the item of every row", s->name);
@@ -152,7 +201,7 @@ sc_status selector_run(const sc_selector_options *o, const strategy *s, device *
                                  .x = x,
                                  .n = rows->n,
                                  .dim = rows->dim,
-                                 .budget = o->budget - o->n_include,
+                                 .budget = selector_budget(o, &l),
                                  .seed = (uint64_t)o->common.seed,
                                  .p = clusters->p,
                                  .entropy = clusters->entropy,

@@ -7,24 +7,32 @@
 
 static const strategy strategies[] = {
     {"js", "entropy and Jensen-Shannon divergence over cluster distributions", NEEDS_CLUSTERS,
-     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_DIVERGENCE | PICK_CLUSTER, js_select},
-    {"fisher", "greedy D-optimal design over the embeddings", 0, PICK_SCORE | PICK_GAIN, fisher_select},
+     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_DIVERGENCE | PICK_CLUSTER, js_select, js_plan},
+    {"fisher", "greedy D-optimal design over the embeddings", 0, PICK_SCORE | PICK_GAIN, fisher_select,
+     fisher_plan},
     {"bait", "the least variance left where the data is (V-optimal design)", 0, PICK_SCORE | PICK_GAIN,
-     bait_select},
+     bait_select, bait_plan},
     {"facility", "the rows that best stand for all others (facility location)", 0, PICK_SCORE | PICK_GAIN,
-     facility_select},
-    {"kcenter", "the row farthest from everything chosen", 0, PICK_SCORE | PICK_GAIN, kcenter_select},
+     facility_select, facility_plan},
+    {"kcenter", "the row farthest from everything chosen", 0, PICK_SCORE | PICK_GAIN, kcenter_select,
+     kcenter_plan},
     {"kmeans", "the row nearest to each of as many centres, large clusters first", 0,
-     PICK_SCORE | PICK_GAIN | PICK_CLUSTER, kmeans_select},
+     PICK_SCORE | PICK_GAIN | PICK_CLUSTER, kmeans_select, kmeans_plan},
     {"entropy", "the highest entropy over cluster distributions", NEEDS_CLUSTERS,
-     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_CLUSTER, entropy_select},
+     PICK_SCORE | PICK_GAIN | PICK_ENTROPY | PICK_CLUSTER, entropy_select, ranking_plan},
     {"nll", "the highest surprise of the model that is to be trained", NEEDS_SURPRISE, PICK_SCORE | PICK_GAIN,
-     nll_select},
+     nll_select, ranking_plan},
     {"popularity", "reviews of the items with the most reviews, one of each in turn", NEEDS_ITEMS,
-     PICK_SCORE | PICK_GAIN, popularity_select},
-    {"random", "rows drawn by the seed", 0, 0, random_select},
+     PICK_SCORE | PICK_GAIN, popularity_select, popularity_plan},
+    {"random", "rows drawn by the seed", 0, 0, random_select, random_plan},
 };
 enum { N_STRATEGIES = sizeof strategies / sizeof *strategies };
+
+const strategy *strategy_list(int *n)
+{
+    *n = N_STRATEGIES;
+    return strategies;
+}
 
 sc_status strategy_find(const char *name, const strategy **out)
 {

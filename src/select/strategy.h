@@ -32,6 +32,8 @@ typedef struct selection_task {
     int64_t n_given;
 } selection_task;
 
+typedef struct estimate estimate;
+
 enum { NEEDS_CLUSTERS = 1, NEEDS_ITEMS = 2, NEEDS_SURPRISE = 4 };
 
 typedef struct strategy {
@@ -39,8 +41,13 @@ typedef struct strategy {
     unsigned needs, gives;
     /* *n_picks is below the budget only where no row is open any more. */
     sc_status (*run)(const selection_task *task, selection_pick *picks /* [budget] */, int64_t *n_picks);
+    /* What `run` would take (estimate.h), beyond x and what it is handed. Of clusters and items it knows the numbers
+     * alone, k and n_items. */
+    void (*plan)(const selection_task *task, estimate *out);
 } strategy;
 
+/* All of them; *n how many. */
+const strategy *strategy_list(int *n);
 /* SC_USAGE with the nearest right name. */
 sc_status strategy_find(const char *name, const strategy **out);
 
@@ -54,5 +61,15 @@ sc_status kmeans_select(const selection_task *task, selection_pick *picks, int64
 sc_status popularity_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
 sc_status kcenter_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
 sc_status random_select(const selection_task *task, selection_pick *picks, int64_t *n_picks);
+
+void js_plan(const selection_task *task, estimate *out);
+void fisher_plan(const selection_task *task, estimate *out);
+void bait_plan(const selection_task *task, estimate *out);
+void facility_plan(const selection_task *task, estimate *out);
+void ranking_plan(const selection_task *task, estimate *out); /* entropy, nll */
+void kmeans_plan(const selection_task *task, estimate *out);
+void popularity_plan(const selection_task *task, estimate *out);
+void kcenter_plan(const selection_task *task, estimate *out);
+void random_plan(const selection_task *task, estimate *out);
 
 #endif

@@ -112,6 +112,9 @@ static sc_status check(const sc_select_options *o, unsigned parts, const dataset
         SC_TRY(check_weight("--user-weight", o->user_weight));
         if (data->n_interactions == 0)
             return sc_fail(SC_BAD_INPUT, "%s has no interactions for the view \"%s\"", data->path, o->view);
+        if (o->factors < 1 || o->factors > 512)
+            return sc_fail(SC_USAGE, "select: %lld factors; give --factors from 1 to 512",
+                           (long long)o->factors);
     }
 cleanup:
     return status;
@@ -154,11 +157,6 @@ static sc_status sources_make(const sc_select_options *o, unsigned parts, const 
                                       .confidence = ALS_CONFIDENCE,
                                       .regularisation = ALS_REGULARISATION,
                                       .seed = (uint64_t)o->common.seed};
-        if (o->factors < 1 || o->factors > 512) {
-            status = sc_fail(SC_USAGE, "select: %lld factors; give --factors from 1 to 512",
-                             (long long)o->factors);
-            goto cleanup;
-        }
         SC_TRY(sc_alloc(&s->user_factors, data->n_users * f, sizeof *s->user_factors));
         SC_TRY(sc_alloc(&s->item_factors, data->n_items * f, sizeof *s->item_factors));
         SC_TRY(sc_alloc(&s->user_seen, data->n_users, 1));
@@ -228,4 +226,35 @@ void view_free(view *v)
 {
     free(v->joined);
     *v = (view){0};
+}
+
+sc_status view_plan(const sc_select_options *o, unsigned parts, const dataset *data, const features *base,
+                    view_columns *columns, estimate *out)
+{
+    sc_status status = SC_OK;
+    features items = {0};
+    const int64_t n = base->n, n_entities = (int64_t)(data->n_users + data->n_items);
+    *columns = (view_columns){.semantic = base->dim};
+    if (parts == 0)
+        return SC_OK;
+    SC_TRY(check(o, parts, data));
+    estimate_phase_begin(out);
+    estimate_array_add(out, "items and users of the rows", 2 * n, sizeof(int32_t));
+    if (parts & VIEW_METADATA) {
+        SC_TRY(features_open(o->item_embeddings, (int64_t)data->n_items, "items", &items));
+        columns->metadata = items.dim;
+        columns->mapped = (int64_t)items.file.map.size;
+    }
+    if (parts & VIEW_USER) {
+        columns->user = 2 * o->factors;
+        estimate_array_add(out, "factors of users and items", n_entities * (o->factors + 1), sizeof(float));
+        estimate_array_add(out, "interactions by user and by item",
+                           2 * (int64_t)data->n_interactions + 2 * n_entities, sizeof(int32_t));
+    }
+    estimate_phase_end(out);
+    estimate_array_add(out, "joined rows", n * (columns->semantic + columns->metadata + columns->user),
+                       sizeof(float));
+cleanup:
+    features_close(&items);
+    return status;
 }

@@ -3,6 +3,7 @@
 #define SC_SELECT_VIEWS_H
 
 #include "data/dataset.h"
+#include "select/estimate.h"
 #include "select/features.h"
 #include "seedcorn/select.h"
 
@@ -22,5 +23,14 @@ sc_status view_parse(const char *name, unsigned *parts);
 sc_status view_make(const sc_select_options *o, unsigned parts, const dataset *data, const features *base,
                     view *out);
 void view_free(view *v); /* {0} is fine */
+
+/* What view_make would join: the columns of each part, 0 where it is not there, and the bytes of files mapped for it.
+ * Checks what view_make checks. */
+typedef struct view_columns {
+    int64_t semantic, metadata, user;
+    int64_t mapped;
+} view_columns;
+sc_status view_plan(const sc_select_options *o, unsigned parts, const dataset *data, const features *base,
+                    view_columns *columns, estimate *out);
 
 #endif

@@ -120,15 +120,11 @@ static void describe_item(const material *m, strbuf *out)
 /* The words of the item's users that a prompt can hold. */
 static void quote_reviews(const material *m, strbuf *out)
 {
-    strbuf part = {0};
     for (size_t i = 0; i < m->n_reviews; i++) {
-        strbuf_clear(&part);
-        size_t n = strlen(m->reviews[i]->text);
-        utf8_sanitize(&part, m->reviews[i]->text, n < 2000 ? n : 2000);
-        strbuf_printf(out, "%s%zu. %s: ", i > 0 ? "\n" : "", i + 1, m->reviews[i]->title);
-        text_fold_spaces(out, strbuf_text(&part), part.len);
+        if (i > 0)
+            strbuf_putc(out, '\n');
+        dataset_review_quote(m->reviews[i], i + 1, out);
     }
-    strbuf_free(&part);
 }
 
 static sc_status query_prompt(teacher *t, work *w, strbuf *out)

@@ -15,6 +15,7 @@
 struct ToolResult {
     int code = -1; // exit code; 128 + the number of the signal that killed it
     std::string out, err;
+    int64_t peak_bytes = 0; // of memory that was in use
 };
 
 class Tool
@@ -65,10 +66,12 @@ class Tool
     }
     ToolResult wait()
     {
-        if (!ended_)
-            waitpid(child_, &status_, 0);
-        ended_ = true;
         ToolResult r;
+        struct rusage usage = {};
+        if (!ended_)
+            wait4(child_, &status_, 0, &usage);
+        ended_ = true;
+        r.peak_bytes = usage.ru_maxrss * 1024;
         r.code = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
         r.out = read_text(out_);
         r.err = read_text(err_);

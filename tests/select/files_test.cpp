@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@ extern "C" {
 #include "base/json.h"
 #include "formats/npy.h"
 #include "seedcorn/select.h"
+#include "select/strategy.h"
+#include "text/tokenizer.h"
 }
 
 namespace
@@ -223,6 +226,165 @@ TEST_F(Select, NamesWhatIsWrongInTheFilesItKeepsTo)
     fails(o, SC_BAD_INPUT, "categories");
     o.max_per_category = -2;
     fails(o, SC_USAGE, "cap");
+}
+
+TEST_F(Select, CostsAreThoseOfAFileOrTokens)
+{
+    const std::string costs = path("costs.npy"), model = SC_SOURCE_DIR "/tests/fixtures/tiny_chat/model";
+    std::vector<float> f4(N);
+    std::vector<double> f8(N);
+    std::vector<int32_t> i4(N);
+    std::vector<int64_t> i8(N);
+    for (size_t i = 0; i < N; i++)
+        f8[i] = f4[i] = (float)(i4[i] = (int32_t)(i8[i] = (int64_t)(i * 7 % 11 + 2)));
+    const void *const numbers[] = {f4.data(), f8.data(), i4.data(), i8.data()};
+    const int64_t shape[1] = {N};
+    std::string lines;
+    for (npy_type type : {NPY_F4, NPY_F8, NPY_I4, NPY_I8}) {
+        ASSERT_EQ(npy_write(costs.c_str(), type, 1, shape, numbers[type]), SC_OK);
+        sc_select_options o = options("fisher");
+        sc_select_result r;
+        o.costs = costs.c_str(), o.budget = 0, o.budget_tokens = 50;
+        ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+        EXPECT_TRUE(lines.empty() || lines == read("s.jsonl"));
+        lines = read("s.jsonl");
+        EXPECT_GT(r.cost, 48); // what is left is below the cheapest
+        EXPECT_LE(r.cost, 50);
+        std::istringstream in(lines);
+        double total = 0;
+        for (std::string text; std::getline(in, text);) {
+            json_t *line = nullptr;
+            ASSERT_EQ(json_parse(text.data(), text.size(), "line", &line), SC_OK);
+            const double cost = json_number_value(json_object_get(line, "cost"));
+            EXPECT_EQ(cost, f8[(size_t)json_integer_value(json_object_get(line, "row"))]);
+            total += cost;
+            json_decref(line);
+        }
+        EXPECT_EQ(total, r.cost);
+        json_t *summary = nullptr;
+        ASSERT_EQ(json_parse_file(path("s.json").c_str(), &summary), SC_OK);
+        EXPECT_EQ(json_number_value(json_object_get(summary, "cost")), total);
+        json_decref(summary);
+    }
+    // Costs alone are recorded, and limit nothing.
+    sc_select_options o = options("random");
+    o.costs = costs.c_str();
+    ASSERT_EQ(sc_select(&o, nullptr), SC_OK) << sc_last_error();
+    EXPECT_NE(read("s.jsonl").find("\"cost\":"), std::string::npos);
+    // "1. : t" has six bytes, which are two tokens by their length.
+    o = options("random"), o.budget = 0, o.budget_tokens = 13;
+    sc_select_result r;
+    ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+    EXPECT_EQ(r.n_selected, 6);
+    EXPECT_EQ(r.cost, 12);
+    EXPECT_NE(read("s.jsonl").find("\"cost\":2}"), std::string::npos);
+    // By the tokenizer they are as many as it says.
+    tokenizer *t = nullptr;
+    token_ids ids = {};
+    ASSERT_EQ(tokenizer_open(model.c_str(), &t), SC_OK) << sc_last_error();
+    ASSERT_EQ(tokenizer_encode(t, "1. : t", 6, false, &ids), SC_OK);
+    o.model = model.c_str(), o.costs = "tokens", o.budget_tokens = 5 * (double)ids.n;
+    ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+    EXPECT_EQ(r.n_selected, 5);
+    EXPECT_NE(read("s.json").find("\"costs_by\": \"tokenizer\""), std::string::npos);
+    token_ids_free(&ids);
+    tokenizer_close(t);
+}
+
+TEST_F(Select, NamesWhatIsWrongWithCosts)
+{
+    const std::string costs = path("costs.npy");
+    sc_select_options o = options("kcenter");
+    o.budget = 0;
+    fails(o, SC_USAGE, "--budget-tokens");
+    o.budget_tokens = -4;
+    fails(o, SC_USAGE, "budget");
+    o.budget_tokens = NAN;
+    fails(o, SC_USAGE, "budget");
+    o.budget_tokens = 1; // every review costs two
+    fails(o, SC_USAGE, "costs 2");
+    o.budget_tokens = 20, o.costs = costs.c_str();
+    fails(o, SC_BAD_INPUT, "costs.npy");
+    std::vector<float> of(N + 1, 4);
+    const int64_t longer[1] = {N + 1}, wide[2] = {N, 1}, right[1] = {N};
+    ASSERT_EQ(npy_write(costs.c_str(), NPY_F4, 1, longer, of.data()), SC_OK);
+    fails(o, SC_BAD_INPUT, "60");
+    ASSERT_EQ(npy_write(costs.c_str(), NPY_F4, 2, wide, of.data()), SC_OK);
+    fails(o, SC_BAD_INPUT, "2 dimensions");
+    for (float wrong : {0.0f, -1.0f, NAN, INFINITY}) {
+        of[17] = wrong;
+        ASSERT_EQ(npy_write(costs.c_str(), NPY_F4, 1, right, of.data()), SC_OK);
+        fails(o, SC_BAD_INPUT, "row 17");
+    }
+    std::string bytes = read("costs.npy");
+    bytes.replace(bytes.find("<f4"), 3, "<u4");
+    std::ofstream(costs, std::ios::binary) << bytes;
+    fails(o, SC_BAD_INPUT, "costs.npy");
+    o.costs = "tokens", o.model = "/nowhere";
+    fails(o, SC_BAD_INPUT, "/nowhere");
+}
+
+TEST_F(Select, ADryRunSaysWhatItWouldDoAndWritesNothing)
+{
+    const std::string ids = path("ids.txt"), first = path("first.txt");
+    std::ofstream(ids) << "r3\nr9\n";
+    std::ofstream(first) << "r7\n";
+    int n;
+    const strategy *all = strategy_list(&n);
+    const std::string model = SC_SOURCE_DIR "/tests/fixtures/tiny_chat/model";
+    for (int i = 0; i < n; i++) {
+        SCOPED_TRACE(all[i].name);
+        sc_select_options o = options(all[i].name);
+        o.exclude = ids.c_str(), o.given = first.c_str(), o.max_per_item = 2, o.max_cosine = 0.99,
+        o.max_text_overlap = 0.9;
+        o.budget_tokens = 24, o.model = model.c_str();
+        std::set<std::string> before, after;
+        for (const auto &entry : fs::recursive_directory_iterator(folder_))
+            before.insert(entry.path());
+        char *text = nullptr;
+        ASSERT_EQ(sc_select_plan(&o, &text), SC_OK) << sc_last_error();
+        json_t *plan = nullptr;
+        ASSERT_EQ(json_parse(text, strlen(text), "plan", &plan), SC_OK);
+        free(text);
+        o.dry_run = true;
+        sc_select_result r;
+        ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+        EXPECT_EQ(r.n_rows, N);
+        EXPECT_EQ(r.n_selected, 0);
+        for (const auto &entry : fs::recursive_directory_iterator(folder_))
+            after.insert(entry.path());
+        EXPECT_EQ(before, after);
+        const json_t *open = json_object_get(plan, "may_be_chosen"), *array;
+        EXPECT_EQ(json_integer_value(json_object_get(open, "given")), 1);
+        EXPECT_EQ(json_integer_value(json_object_get(open, "excluded")), 2);
+        EXPECT_EQ(json_integer_value(json_object_get(open, "open")), N - 3);
+        EXPECT_EQ(json_array_size(json_object_get(open, "caps")), 1u);
+        EXPECT_EQ(json_integer_value(json_object_get(plan, "dim")), DIM);
+        EXPECT_GE(json_number_value(json_object_get(plan, "seconds")), 0);
+        EXPECT_STREQ(json_string_value(json_array_get(json_object_get(plan, "writes"), 0)), o.out);
+        const json_t *memory = json_object_get(plan, "memory");
+        EXPECT_EQ(json_integer_value(json_object_get(memory, "mapped_bytes")),
+                  (json_int_t)fs::file_size(path("e.npy")));
+        int64_t sum = 0;
+        size_t k;
+        json_array_foreach(json_object_get(memory, "arrays"), k, array)
+        {
+            EXPECT_GT(json_integer_value(json_object_get(array, "bytes")), 0);
+            sum += json_integer_value(json_object_get(array, "bytes"));
+        }
+        EXPECT_LE(json_integer_value(json_object_get(memory, "bytes")), sum);
+        EXPECT_GT(json_integer_value(json_object_get(memory, "bytes")), 0);
+        json_decref(plan);
+    }
+    sc_select_options o = options("fisher");
+    o.dry_run = true, o.max_cosine = 1.5;
+    fails(o, SC_USAGE, "max-cosine");
+    o = options("fisher"), o.dry_run = true, o.view = "metadata";
+    fails(o, SC_USAGE, "--item-embeddings");
+    o = options("nll"), o.dry_run = true, o.model = "/nowhere";
+    fails(o, SC_BAD_INPUT, "/nowhere");
+    o = options("js"), o.dry_run = true, o.centres = "/nowhere.npy";
+    fails(o, SC_BAD_INPUT, "/nowhere.npy");
 }
 
 TEST_F(Select, NamesWhatIsWrong)

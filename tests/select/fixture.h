@@ -137,7 +137,8 @@ inline device *open_device(int threads)
 }
 
 inline std::vector<selection_pick> run(const char *name, selection_task task, int threads,
-                                       const std::vector<uint8_t> &excluded = {}, const sc_cap *cap = nullptr)
+                                       const std::vector<uint8_t> &excluded = {}, const sc_cap *cap = nullptr,
+                                       const std::vector<double> &costs = {}, double budget_cost = 0)
 {
     const strategy *s = nullptr;
     EXPECT_EQ(strategy_find(name, &s), SC_OK);
@@ -150,7 +151,16 @@ inline std::vector<selection_pick> run(const char *name, selection_task task, in
         << sc_last_error();
     for (int64_t g = 0; g < task.n_given; g++)
         limits_take(&l, task.given[g]);
+    if (!costs.empty()) {
+        EXPECT_EQ(limits_set_budget(&l, costs.data(), budget_cost), SC_OK) << sc_last_error();
+        task.budget = std::min(task.budget, limits_room(&l));
+    }
     task.limits = &l;
+    if (l.n_open == 0) {
+        limits_close(&l);
+        device_close(d);
+        return {};
+    }
     EXPECT_EQ(s->run(&task, picks.data(), &n), SC_OK) << sc_last_error();
     EXPECT_TRUE(n == task.budget || l.n_open == 0);
     picks.resize(n);

@@ -1,5 +1,5 @@
 // What may be chosen: rows chosen before, excluded rows, caps; alone and in every strategy.
-#include "fixture.h"
+#include "everything.h"
 
 namespace
 {
@@ -28,42 +28,6 @@ TEST(Limits, ClosesRowsAndFullGroups)
     EXPECT_EQ(limits_reach(&l, 2), 3);
     EXPECT_EQ(limits_reach(&l, 5), 5);
     limits_close(&l);
-}
-
-struct Everything {
-    Data d;
-    std::vector<double> p, entropy;
-    std::vector<int32_t> labels, items;
-};
-
-Everything everything(int64_t n)
-{
-    const int64_t k = 5;
-    Everything e{normal_rows("random", n, 6, 51), std::vector<double>(n * k), std::vector<double>(n), {}, {}};
-    std::mt19937 random(4);
-    std::uniform_real_distribution<double> uniform;
-    for (int64_t i = 0; i < n; i++) {
-        double sum = 0;
-        for (int64_t j = 0; j < k; j++)
-            sum += e.p[i * k + j] = std::exp(4 * uniform(random));
-        for (int64_t j = 0; j < k; j++) {
-            const double p = e.p[i * k + j] /= sum;
-            e.entropy[i] -= p * std::log(p);
-        }
-        e.labels.push_back((int32_t)(i % k));
-        e.items.push_back((int32_t)(i * i % 23));
-    }
-    return e;
-}
-
-selection_task task_of(const Everything &e, int64_t budget)
-{
-    selection_task task = {};
-    task.x = e.d.x.data(), task.n = e.d.n, task.dim = e.d.dim, task.budget = budget;
-    task.p = e.p.data(), task.entropy = e.entropy.data(), task.labels = e.labels.data(), task.k = 5;
-    task.items = e.items.data(), task.n_items = 23, task.alpha = 0.4, task.lambda = 0.5, task.seed = 3,
-    task.neighbours = 20;
-    return task;
 }
 
 const char *const all[] = {"fisher", "js",      "bait",       "facility", "kcenter",
@@ -114,7 +78,7 @@ TEST(Limits, ExcludedRowsAreNotThere)
         EXPECT_EQ(rows.size(), 200u);
         if (name != "fisher" && name != "js" && name != "entropy")
             continue;
-        Everything fewer{{"fewer", 200, 6, {}}, {}, {}, {}, {}};
+        Everything fewer{{"fewer", 200, 6, {}}, {}, {}, {}, {}, {}};
         for (int64_t i : kept) {
             fewer.d.x.insert(fewer.d.x.end(), &e.d.x[i * 6], &e.d.x[i * 6] + 6);
             fewer.p.insert(fewer.p.end(), &e.p[i * 5], &e.p[i * 5] + 5);
