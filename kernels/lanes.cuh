@@ -8,11 +8,11 @@
 
 #include "portable.cuh"
 
-/* The lanes of this thread's group of LANES. */
+/* The lanes of this thread's group of LANES, at most 16. */
 template <int LANES> __device__ __forceinline__ unsigned lane_group()
 {
     const int lane = (int)threadIdx.x % 32;
-    return (LANES == 32 ? 0xffffffffu : ((1u << LANES % 32) - 1)) << (lane / LANES * LANES);
+    return ((1u << LANES) - 1) << (lane / LANES * LANES);
 }
 
 template <int LANES> __device__ __forceinline__ double join(double sum, int step)

@@ -121,6 +121,22 @@ TEST_P(Gemm, SameBytesTwice)
     EXPECT_EQ(one.bytes(), two.bytes());
 }
 
+// What leaves the range of float becomes infinite in either type, and a NaN stays one.
+TEST_P(Gemm, KeepsInfinitiesAndNaN)
+{
+    Tensor large = tensor(Doubles(4, 1e30)), none = tensor(Doubles(4, NAN));
+    for (dtype out : {DTYPE_F32, DTYPE_BF16}) {
+        Tensor c(table, out, Doubles(4, 0));
+        ASSERT_OK(table->gemm(nullptr, false, true, 2, 2, 2, 1, large.get(), type, 2, large.get(), type, 2, 0,
+                              c.get(), out, 2));
+        EXPECT_EQ(c.values(), Doubles(4, INFINITY));
+        ASSERT_OK(table->gemm(nullptr, false, true, 2, 2, 2, 1, none.get(), type, 2, large.get(), type, 2, 0,
+                              c.get(), out, 2));
+        for (double v : c.values())
+            EXPECT_TRUE(std::isnan(v));
+    }
+}
+
 TEST_P(Gemm, RefusesLeadingDimensionsThatDoNotFit)
 {
     Tensor x = tensor(Doubles(64, 1)), c = floats(Doubles(64, 1));
