@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,47 @@ sc_status device_open(const sc_common *common, device **out)
 cleanup:
     free(d);
     return status;
+}
+
+sc_status device_runs_models(const device *d)
+{
+#define OPERATION(name)                                                                                      \
+    {                                                                                                        \
+#name, offsetof(ops, name)                                                                           \
+    }
+    static const struct {
+        const char *name;
+        size_t at;
+    } needed[] = {OPERATION(gather_rows),
+                  OPERATION(pool_rows),
+                  OPERATION(embedding_forward),
+                  OPERATION(gemm),
+                  OPERATION(rmsnorm_forward),
+                  OPERATION(rope),
+                  OPERATION(attention_forward),
+                  OPERATION(attention_cached),
+                  OPERATION(glu_forward),
+                  OPERATION(lora_forward),
+                  OPERATION(embedding_backward),
+                  OPERATION(rmsnorm_backward),
+                  OPERATION(attention_backward),
+                  OPERATION(glu_backward),
+                  OPERATION(lora_backward),
+                  OPERATION(cross_entropy),
+                  OPERATION(adamw),
+                  OPERATION(square_sum),
+                  OPERATION(sample_rows),
+                  OPERATION(gather_logprobs)};
+#undef OPERATION
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        void (*function)(void);
+        memcpy(&function, (const char *)d->ops + needed[i].at, sizeof function);
+        if (!function)
+            return sc_fail(SC_DEVICE,
+                           "the device \"%s\" lacks the operation %s, which models need; use --device cpu",
+                           d->ops->name, needed[i].name);
+    }
+    return SC_OK;
 }
 
 void device_close(device *d)

@@ -17,6 +17,9 @@ typedef struct device {
 sc_status device_open(const sc_common *common, device **out);
 void device_close(device *d);
 
+/* SC_DEVICE, naming the first operation that models need and the table lacks. */
+sc_status device_runs_models(const device *d);
+
 /* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... */
 const char *cpu_isa(void);
 bool cpu_has_bf16(void);

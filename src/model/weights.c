@@ -287,6 +287,7 @@ sc_status model_open(const char *folder, device *d, model **out)
     safetensors *files = NULL;
     model *m = NULL;
     *out = NULL;
+    SC_TRY(device_runs_models(d));
     SC_TRY(sc_alloc(&m, 1, sizeof *m));
     m->device = d;
     m->dtype = d->dtype;
