@@ -49,6 +49,14 @@ typedef struct nearest_rows {
     const double *norms;      /* [n] */
 } nearest_rows;
 
+/* What is known of rows between two of Lloyd's iterations, in exact arithmetic (Hamerly 2010). */
+typedef struct cluster_bounds {
+    const float *norms2; /* [n] |x|^2, rounded once */
+    const double *moved; /* [k] how far each centre has gone since the last call, at least; NULL: none has, labels stand */
+    double *near;        /* [n] in and out: the distance to the row's centre, at most; infinity: not known */
+    double *far;         /* [n] in and out: the distance to any other, at least; 0: not known */
+} cluster_bounds;
+
 /* Greedy D-optimal picks inside a pool of rows whose best is known to beat all others: S = lambda I + sum of
  * x x' over the chosen, the next has the highest gain x' S^-1 x, the lowest row of equals. */
 typedef enum design_stop {
@@ -227,9 +235,19 @@ struct ops {
     sc_status (*cluster_assign)(stream *s, int32_t *labels, float *dist2, const float *x,
                                 const float *centres, int64_t n, int64_t k, int64_t dim, void *workspace);
     size_t (*cluster_assign_workspace)(int64_t n, int64_t k, int64_t dim);
+    /* The same labels, where most rows have one already and the centres have moved a little: only rows whose bounds
+     * do not tell are compared with all centres. dist2 is found for all rows, unless it is NULL. Workspace as above.
+     * A table may lack it. */
+    sc_status (*cluster_reassign)(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
+                                  const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
+                                  void *workspace);
     /* sums [k][dim] (double) and counts [k] of the rows of each label, rows in ascending order */
     sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x,
                                 const int32_t *labels, int64_t n, int64_t k, int64_t dim);
+    /* sums of the wanted clusters only, the same bytes; cluster j's rows are members[offsets[j] .. offsets[j + 1] - 1],
+     * ascending. offsets [k + 1] and wanted [k] are host readable. A table may lack it. */
+    sc_status (*cluster_sums)(stream *s, double *sums, const float *x, const int32_t *members,
+                              const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim);
     /* p [n][k] = softmax over centres of -|x - c| / temperature; entropy[i] in nats */
     sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                  int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);

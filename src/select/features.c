@@ -7,7 +7,33 @@
 #include "base/log.h"
 #include "base/random.h"
 
-sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim)
+enum { COLUMNS = 64 };
+
+static inline __attribute__((always_inline)) float value(const void *x, const dtype type, int64_t i)
+{
+    return type == DTYPE_F32 ? ((const float *)x)[i] : bf16_to_f32(((const uint16_t *)x)[i]);
+}
+
+/* The first row that is not finite, or n: all exponent bits set is what infinity and NaN have in common. */
+static inline __attribute__((always_inline)) int64_t first_bad(const void *x, const dtype type, int64_t n,
+                                                               int64_t dim)
+{
+    const uint32_t most = type == DTYPE_F32 ? 0x7f800000 : 0x7f80;
+    int64_t bad = n;
+#pragma omp parallel for schedule(static) reduction(min : bad)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t any = 0;
+        for (int64_t d = i * dim; d < (i + 1) * dim; d++) {
+            const uint32_t bits = type == DTYPE_F32 ? ((const uint32_t *)x)[d] : ((const uint16_t *)x)[d];
+            any |= (bits & most) == most;
+        }
+        if (any && i < bad)
+            bad = i;
+    }
+    return bad;
+}
+
+sc_status features_check_as(const char *what, const void *x, dtype type, int64_t n, int64_t dim)
 {
     if (n <= 0 || dim <= 0)
         return sc_fail(SC_BAD_INPUT, "%s: empty, there is nothing to select from", what);
@@ -15,22 +41,20 @@ sc_status features_check(const char *what, const float *x, int64_t n, int64_t di
         return sc_fail(SC_BAD_INPUT,
                        "%s: %lld rows of width %lld are more than a selection can take (%d, %d)", what,
                        (long long)n, (long long)dim, INT32_MAX, 1 << 20);
-    int64_t bad = n;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-    for (int64_t i = 0; i < n; i++) {
-        bool finite = true;
-        for (int64_t d = 0; d < dim; d++)
-            finite = finite && isfinite(x[i * dim + d]);
-        if (!finite && i < bad)
-            bad = i;
-    }
+    const int64_t bad =
+        type == DTYPE_F32 ? first_bad(x, DTYPE_F32, n, dim) : first_bad(x, DTYPE_BF16, n, dim);
     if (bad == n)
         return SC_OK;
     int64_t d = 0;
-    while (isfinite(x[bad * dim + d]))
+    while (isfinite(value(x, type, bad * dim + d)))
         d++;
     return sc_fail(SC_BAD_INPUT, "%s: row %lld (counted from 0) holds %s at position %lld", what,
-                   (long long)bad, isnan(x[bad * dim + d]) ? "NaN" : "infinity", (long long)d);
+                   (long long)bad, isnan(value(x, type, bad * dim + d)) ? "NaN" : "infinity", (long long)d);
+}
+
+sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim)
+{
+    return features_check_as(what, x, DTYPE_F32, n, dim);
 }
 
 sc_status features_open(const char *path, int64_t n_rows, const char *of, features *out)
@@ -60,44 +84,72 @@ void features_close(features *f)
     *f = (features){0};
 }
 
-sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
+/* The means, each column's rows in order; returns how far any value lies from its mean. */
+static inline __attribute__((always_inline)) double find_means(const void *x, const dtype type, centred *out)
+{
+    const int64_t n = out->n, dim = out->dim;
+    double largest = 0;
+#pragma omp parallel for schedule(dynamic, 1) reduction(max : largest)
+    for (int64_t c = 0; c < dim; c += COLUMNS) {
+        const int64_t width = c + COLUMNS < dim ? COLUMNS : dim - c;
+        float low[COLUMNS], high[COLUMNS];
+        double *mean = out->mean + c;
+        for (int64_t d = 0; d < width; d++)
+            low[d] = high[d] = value(x, type, c + d);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t d = 0; d < width; d++) {
+                const float v = value(x, type, i * dim + c + d);
+                mean[d] += (double)v;
+                low[d] = v < low[d] ? v : low[d];
+                high[d] = v > high[d] ? v : high[d];
+            }
+        for (int64_t d = 0; d < width; d++) {
+            mean[d] /= (double)n;
+            const double above = (double)high[d] - mean[d], below = mean[d] - (double)low[d];
+            largest = above > largest ? above : largest;
+            largest = below > largest ? below : largest;
+        }
+    }
+    return largest;
+}
+
+static inline __attribute__((always_inline)) void move_rows(const void *x, const dtype type, centred *out)
+{
+    const int64_t dim = out->dim;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < out->n; i++)
+        for (int64_t d = 0; d < dim; d++)
+            out->x[i * dim + d] =
+                (float)(((double)value(x, type, i * dim + d) - out->mean[d]) * out->scale);
+}
+
+sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out)
 {
     sc_status status = SC_OK;
     *out = (centred){.scale = 1, .n = n, .dim = dim};
     SC_TRY(sc_alloc(&out->mean, (size_t)dim, sizeof *out->mean));
     SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
-    /* Each thread owns columns and walks the rows in order. */
-    enum { COLUMNS = 64 };
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t c = 0; c < dim; c += COLUMNS) {
-        const int64_t end = c + COLUMNS < dim ? c + COLUMNS : dim;
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t d = c; d < end; d++)
-                out->mean[d] += (double)x[i * dim + d];
-        for (int64_t d = c; d < end; d++)
-            out->mean[d] /= (double)n;
-    }
-    double largest = 0;
-#pragma omp parallel for schedule(static) reduction(max : largest)
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t d = 0; d < dim; d++) {
-            const double v = fabs((double)x[i * dim + d] - out->mean[d]);
-            largest = v > largest ? v : largest;
-        }
+    const double largest =
+        type == DTYPE_F32 ? find_means(x, DTYPE_F32, out) : find_means(x, DTYPE_BF16, out);
     /* Squares of 1e16, summed over a million columns, still fit into a float. */
     if (largest > 1e15) {
         int exponent;
         (void)frexp(largest, &exponent);
         out->scale = ldexp(1, -exponent);
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t d = 0; d < dim; d++)
-            out->x[i * dim + d] = (float)(((double)x[i * dim + d] - out->mean[d]) * out->scale);
+    if (type == DTYPE_F32)
+        move_rows(x, DTYPE_F32, out);
+    else
+        move_rows(x, DTYPE_BF16, out);
 cleanup:
     if (status != SC_OK)
         centred_free(out);
     return status;
+}
+
+sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
+{
+    return features_centre_as(x, DTYPE_F32, n, dim, out);
 }
 
 void centred_free(centred *c)
