@@ -3,11 +3,14 @@
 
 #include <math.h>
 #include <stdlib.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "base/log.h"
 #include "base/random.h"
 
-enum { COLUMNS = 64 };
+enum { COLUMNS = 512 };
 
 static inline __attribute__((always_inline)) float value(const void *x, const dtype type, int64_t i)
 {
@@ -84,43 +87,102 @@ void features_close(features *f)
     *f = (features){0};
 }
 
-/* The means, each column's rows in order; returns how far any value lies from its mean. */
-static inline __attribute__((always_inline)) double find_means(const void *x, const dtype type, centred *out)
+#if defined(__x86_64__) && defined(__GNUC__)
+#define AVX2 __attribute__((target("avx2")))
+#define HAS_AVX2() __builtin_cpu_supports("avx2")
+#else
+#define AVX2
+#define HAS_AVX2() 0
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* Sums and extremes of columns first .. first + width - 1, rows in order; width at most COLUMNS. */
+typedef struct column_sums {
+    double sum[COLUMNS];
+    float low[COLUMNS], high[COLUMNS];
+} column_sums;
+
+INLINE void sum_columns(const void *x, const dtype type, const centred *c, int64_t first, int64_t width,
+                        column_sums *out)
 {
-    const int64_t n = out->n, dim = out->dim;
-    double largest = 0;
-#pragma omp parallel for schedule(dynamic, 1) reduction(max : largest)
-    for (int64_t c = 0; c < dim; c += COLUMNS) {
-        const int64_t width = c + COLUMNS < dim ? COLUMNS : dim - c;
-        float low[COLUMNS], high[COLUMNS];
-        double *mean = out->mean + c;
-        for (int64_t d = 0; d < width; d++)
-            low[d] = high[d] = value(x, type, c + d);
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t d = 0; d < width; d++) {
-                const float v = value(x, type, i * dim + c + d);
-                mean[d] += (double)v;
-                low[d] = v < low[d] ? v : low[d];
-                high[d] = v > high[d] ? v : high[d];
-            }
+    for (int64_t d = 0; d < width; d++) {
+        out->sum[d] = 0;
+        out->low[d] = out->high[d] = value(x, type, first + d);
+    }
+    for (int64_t i = 0; i < c->n; i++)
         for (int64_t d = 0; d < width; d++) {
-            mean[d] /= (double)n;
-            const double above = (double)high[d] - mean[d], below = mean[d] - (double)low[d];
+            const float v = value(x, type, i * c->dim + first + d);
+            out->sum[d] += (double)v;
+            out->low[d] = v < out->low[d] ? v : out->low[d];
+            out->high[d] = v > out->high[d] ? v : out->high[d];
+        }
+}
+
+INLINE void move_row(const void *x, const dtype type, const centred *c, int64_t i)
+{
+    const double *restrict mean = c->mean;
+    const double scale = c->scale;
+    float *restrict to = c->x + i * c->dim;
+    for (int64_t d = 0; d < c->dim; d++)
+        to[d] = (float)(((double)value(x, type, i * c->dim + d) - mean[d]) * scale);
+}
+
+/* The same bits, wider registers. */
+AVX2 static void sum_columns_avx2(const void *x, dtype type, const centred *c, int64_t first, int64_t width,
+                                  column_sums *out)
+{
+    if (type == DTYPE_F32)
+        sum_columns(x, DTYPE_F32, c, first, width, out);
+    else
+        sum_columns(x, DTYPE_BF16, c, first, width, out);
+}
+
+static void sum_columns_plain(const void *x, dtype type, const centred *c, int64_t first, int64_t width,
+                              column_sums *out)
+{
+    sum_columns(x, type, c, first, width, out);
+}
+
+AVX2 static void move_row_avx2(const void *x, dtype type, const centred *c, int64_t i)
+{
+    if (type == DTYPE_F32)
+        move_row(x, DTYPE_F32, c, i);
+    else
+        move_row(x, DTYPE_BF16, c, i);
+}
+
+static void move_row_plain(const void *x, dtype type, const centred *c, int64_t i)
+{
+    move_row(x, type, c, i);
+}
+
+/* Each thread owns columns, as many as there are for it, and walks the rows in order. Returns how far any value lies
+ * from its mean. */
+static double find_means(const void *x, dtype type, centred *out)
+{
+    void (*const sums)(const void *, dtype, const centred *, int64_t, int64_t, column_sums *) =
+        HAS_AVX2() ? sum_columns_avx2 : sum_columns_plain;
+    const int64_t dim = out->dim;
+    int64_t team = 1;
+    double largest = 0;
+#ifdef _OPENMP
+    team = omp_in_parallel() ? 1 : omp_get_max_threads();
+#endif
+    int64_t columns = ((dim + team - 1) / team + 15) / 16 * 16;
+    columns = columns < COLUMNS ? columns : COLUMNS;
+#pragma omp parallel for schedule(dynamic, 1) reduction(max : largest)
+    for (int64_t first = 0; first < dim; first += columns) {
+        const int64_t width = dim - first < columns ? dim - first : columns;
+        column_sums found;
+        sums(x, type, out, first, width, &found);
+        for (int64_t d = 0; d < width; d++) {
+            const double mean = out->mean[first + d] = found.sum[d] / (double)out->n;
+            const double above = (double)found.high[d] - mean, below = mean - (double)found.low[d];
             largest = above > largest ? above : largest;
             largest = below > largest ? below : largest;
         }
     }
     return largest;
-}
-
-static inline __attribute__((always_inline)) void move_rows(const void *x, const dtype type, centred *out)
-{
-    const int64_t dim = out->dim;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < out->n; i++)
-        for (int64_t d = 0; d < dim; d++)
-            out->x[i * dim + d] =
-                (float)(((double)value(x, type, i * dim + d) - out->mean[d]) * out->scale);
 }
 
 sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out)
@@ -129,18 +191,18 @@ sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, 
     *out = (centred){.scale = 1, .n = n, .dim = dim};
     SC_TRY(sc_alloc(&out->mean, (size_t)dim, sizeof *out->mean));
     SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
-    const double largest =
-        type == DTYPE_F32 ? find_means(x, DTYPE_F32, out) : find_means(x, DTYPE_BF16, out);
+    void (*const move)(const void *, dtype, const centred *, int64_t) =
+        HAS_AVX2() ? move_row_avx2 : move_row_plain;
+    const double largest = find_means(x, type, out);
     /* Squares of 1e16, summed over a million columns, still fit into a float. */
     if (largest > 1e15) {
         int exponent;
         (void)frexp(largest, &exponent);
         out->scale = ldexp(1, -exponent);
     }
-    if (type == DTYPE_F32)
-        move_rows(x, DTYPE_F32, out);
-    else
-        move_rows(x, DTYPE_BF16, out);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        move(x, type, out, i);
 cleanup:
     if (status != SC_OK)
         centred_free(out);

@@ -10,7 +10,7 @@
 typedef float float4 __attribute__((vector_size(16), aligned(4)));
 typedef double double4 __attribute__((vector_size(32), aligned(8)));
 
-enum { PANEL = 16, COLUMNS = 64, SUM_COLUMNS = 192, SUM_ROWS = 4 };
+enum { PANEL = 16, COLUMNS = 64, SUM_COLUMNS = 192, SUM_ROWS = 4, AHEAD = 8, LINE = 16 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AVX2 __attribute__((target("avx2")))
@@ -77,7 +77,7 @@ INLINE void add_rows(const int count, double *sum, const float *const *rows, int
             sum[d] += (double)rows[r][d];
 }
 
-/* A task is a part of one cluster's columns, so few large clusters keep all threads busy, too. */
+/* A task is one cluster, or, so that few large ones keep all threads busy, too, a part of its columns. */
 sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_t *members,
                            const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim)
 {
@@ -85,11 +85,12 @@ sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_
     if (!shape_ok(offsets[k], k, dim))
         return sc_fail(SC_INTERNAL, "cluster_sums: impossible shape: %lld centres, width %lld", (long long)k,
                        (long long)dim);
-    const int64_t parts = (dim + SUM_COLUMNS - 1) / SUM_COLUMNS, tasks = k * parts;
+    const int64_t columns = k >= 32 || dim < SUM_COLUMNS ? dim : SUM_COLUMNS;
+    const int64_t parts = (dim + columns - 1) / columns, tasks = k * parts;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(offsets[k] *dim, tasks))
     for (int64_t task = 0; task < tasks; task++) {
-        const int64_t j = task / parts, c = task % parts * SUM_COLUMNS;
-        const int64_t width = dim - c < SUM_COLUMNS ? dim - c : SUM_COLUMNS;
+        const int64_t j = task / parts, c = task % parts * columns;
+        const int64_t width = dim - c < columns ? dim - c : columns;
         double *sum = sums + j * dim + c;
         if (!wanted[j])
             continue;
@@ -99,6 +100,9 @@ sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_
             const int64_t count = offsets[j + 1] - m < SUM_ROWS ? offsets[j + 1] - m : SUM_ROWS;
             for (int64_t r = 0; r < count; r++)
                 rows[r] = x + (int64_t)members[m + r] * dim + c;
+            for (int64_t r = m + AHEAD; r < m + AHEAD + SUM_ROWS && r < offsets[j + 1]; r++)
+                for (int64_t d = 0; d < width; d += LINE)
+                    __builtin_prefetch(x + (int64_t)members[r] * dim + c + d, 0, 2);
             if (count == SUM_ROWS)
                 add_rows(SUM_ROWS, sum, rows, width);
             else

@@ -140,7 +140,13 @@ static void decide_block(const assign_job *t, block *rows)
 {
     if (rows->count == 0)
         return;
-    cpu_score_rows(&t->scores, rows->count, rows->x, rows->norms, rows->lows, rows->best);
+    /* Where no row was left out, the next block's are those that follow. */
+    const int64_t last = rows->rows[rows->count - 1];
+    const int64_t ahead = last - rows->rows[0] >= rows->count        ? 0
+                          : t->n - 1 - last < t->block_rows ? t->n - 1 - last
+                                                            : t->block_rows;
+    cpu_score_rows(&t->scores, rows->count, rows->x, rows->norms, rows->lows, rows->best,
+                   rows->x[rows->count - 1] + t->dim, ahead * t->dim);
     for (int r = 0; r < rows->count; r++)
         decide(t, rows->rows[r], rows->norms[r], rows->lows + r * score_padded(t->k), rows->best + r);
     rows->count = 0;
@@ -246,7 +252,7 @@ static void find_gaps(const assign_job *t)
             rows.x[rows.count] = t->centres + (first + rows.count) * t->dim;
             rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], t->dim);
         }
-        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.best);
+        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.best, NULL, 0);
         for (int r = 0; r < rows.count; r++) {
             const float *lows = rows.lows + r * kp;
             float lowest = INFINITY;

@@ -9,7 +9,7 @@
 
 typedef int32_t int8v __attribute__((vector_size(32)));
 
-enum { SLICE = 320 }; /* of the columns: 20 kB of a panel */
+enum { SLICE = 320 /* of the columns: 20 kB of a panel */, LINE = 16 /* floats of a cache line */ };
 
 /* gamma above, and four roundings more for what is made of the product. */
 static double product_error(int64_t dim)
@@ -168,10 +168,13 @@ static score_best best_of(const lanes *seen)
 }
 
 void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
-                    score_best *best)
+                    score_best *best, const float *ahead, int64_t n_ahead)
 {
     const int64_t kp = score_padded(c->k), dim = c->dim;
     const int64_t slices = (dim + SLICE - 1) / SLICE, slice = (dim + slices - 1) / slices;
+    const int64_t tiles = (count + SCORE_TILE - 1) / SCORE_TILE * slices * (kp / SCORE_PANEL);
+    const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
+    const float *const end = ahead + n_ahead;
     float dots[SCORE_ROWS * SCORE_PANEL];
     lanes seen[SCORE_ROWS];
     for (int r = 0; r < count; r++)
@@ -180,9 +183,12 @@ void cpu_score_rows(const score_centres *c, int count, const float *const *x, co
         for (int64_t at = 0; at < dim; at += slice) {
             const int64_t depth = dim - at < slice ? dim - at : slice;
             const float *panel = c->panels + j * dim + at * SCORE_PANEL;
-            for (int r = 0; r < count; r += SCORE_TILE)
+            for (int r = 0; r < count; r += SCORE_TILE) {
+                for (int64_t l = 0; l < share && ahead < end; l += LINE, ahead += LINE)
+                    __builtin_prefetch(ahead, 0, 2);
                 tile_rows(count - r < SCORE_TILE ? count - r : SCORE_TILE, depth, x + r, at, panel,
                           dots + r * SCORE_PANEL);
+            }
         }
         for (int r = 0; r < count; r++)
             see(c, seen + r, norms[r], dots + r * SCORE_PANEL, j, lows + r * kp + j);

@@ -38,9 +38,10 @@ static inline int score_in_range(const score_centres *c, double norm)
 {
     return norm * c->largest < 1e36 && c->largest < 1e18 && norm < 1e18;
 }
-/* Up to SCORE_ROWS rows, norms[r] >= |x[r]|. Out: lows [count][padded k], best [count]. */
+/* Up to SCORE_ROWS rows, norms[r] >= |x[r]|. Out: lows [count][padded k], best [count]. n_ahead floats at `ahead` are
+ * fetched into the cache meanwhile. */
 void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
-                    score_best *best);
+                    score_best *best, const float *ahead, int64_t n_ahead);
 /* The high of one centre, which stands at `centre` as a row. */
 float cpu_score_one(const score_centres *c, const float *x, float norm, const float *centre, int64_t index);
 /* |x| at most. */
