@@ -2,19 +2,20 @@
  * of 16 centres fills 12 registers; a slice of the panel stays in the first cache while all rows of a block pass, and
  * the block in the second while all panels do. What the labels need of a tile is taken from it at once. */
 #include "device/cpu/cluster_scores.h"
-#include "device/cpu/tile.h"
+#include "device/cpu/panel.h"
 
 #include <float.h>
 #include <math.h>
 
 typedef int32_t int8v __attribute__((vector_size(32)));
 
-enum { SLICE = 320 /* of the columns: 20 kB of a panel */, LINE = 16 /* floats of a cache line */ };
+enum { LINE = 16 /* floats of a cache line */ };
 
 /* gamma above, and four roundings more for what is made of the product. */
 static double product_error(int64_t dim)
 {
-    const double u = ((double)dim + 4) * 0x1p-24;
+    const double panel = panel_chain(dim), row = (double)dim / 32 + 40;
+    const double u = ((panel < row ? row : panel) + 4) * 0x1p-24;
     return u < 0.5 ? u / (1 - u) : INFINITY;
 }
 
@@ -55,57 +56,10 @@ void cpu_score_prepare(score_centres *c, const float *centres)
     c->largest = sqrt(largest);
 }
 
-/* dots [rows][PANEL] = or += products over `depth` columns; `rows` is a constant where it is called. */
-static inline __attribute__((always_inline)) void tile(const int rows, int64_t depth, const float *const *x,
-                                                       int64_t at, const float *panel, float *dots)
-{
-    float8 sums[SCORE_TILE][2];
-    const float *from[SCORE_TILE];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        from[r] = x[r] + at;
-        sums[r][0] = at ? load8(dots + r * SCORE_PANEL) : (float8){0};
-        sums[r][1] = at ? load8(dots + r * SCORE_PANEL + 8) : (float8){0};
-    }
-    for (int64_t d = 0; d < depth; d++) {
-        const float8 c0 = load8(panel + d * SCORE_PANEL), c1 = load8(panel + d * SCORE_PANEL + 8);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            const float v = from[r][d];
-            sums[r][0] += v * c0;
-            sums[r][1] += v * c1;
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        store8(dots + r * SCORE_PANEL, sums[r][0]);
-        store8(dots + r * SCORE_PANEL + 8, sums[r][1]);
-    }
-}
-
 static void tile_rows(int rows, int64_t depth, const float *const *x, int64_t at, const float *panel,
                       float *dots)
 {
-    switch (rows) {
-    case 6:
-        tile(6, depth, x, at, panel, dots);
-        break;
-    case 5:
-        tile(5, depth, x, at, panel, dots);
-        break;
-    case 4:
-        tile(4, depth, x, at, panel, dots);
-        break;
-    case 3:
-        tile(3, depth, x, at, panel, dots);
-        break;
-    case 2:
-        tile(2, depth, x, at, panel, dots);
-        break;
-    default:
-        tile(1, depth, x, at, panel, dots);
-        break;
-    }
+    panel_rows(rows, SCORE_PANEL / 8, depth, x, at, panel, dots);
 }
 
 /* What a row has seen so far, in 8 lanes. */
@@ -171,7 +125,7 @@ void cpu_score_rows(const score_centres *c, int count, const float *const *x, co
                     score_best *best, const float *ahead, int64_t n_ahead)
 {
     const int64_t kp = score_padded(c->k), dim = c->dim;
-    const int64_t slices = (dim + SLICE - 1) / SLICE, slice = (dim + slices - 1) / slices;
+    const int64_t slice = PANEL_SLICE, slices = (dim + slice - 1) / slice;
     const int64_t tiles = (count + SCORE_TILE - 1) / SCORE_TILE * slices * (kp / SCORE_PANEL);
     const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
     const float *const end = ahead + n_ahead;

@@ -1,8 +1,8 @@
 /* The float side of cluster_assign.c: products of rows with all centres, and what their rounding leaves open.
  *
  * With t = |c|^2 - 2 x.c, a row's squared distance to a centre less |x|^2, every product gives two numbers,
- * low <= t <= high. A dot product in float, fused or not and summed in any order, is off by at most gamma |x||c|,
- * gamma = dim u / (1 - dim u) (Higham 2002, 3.1). So a centre whose low is above another's high is not the
+ * low <= t <= high. A dot product in float is off by at most gamma |x||c|,
+ * gamma = m u / (1 - m u), m the longest chain of additions (Higham 2002, 3.1). So a centre whose low is above another's high is not the
  * nearest one. Each centre has an error of its own: one that lies far off does not blur the others. */
 #ifndef SC_DEVICE_CPU_CLUSTER_SCORES_H
 #define SC_DEVICE_CPU_CLUSTER_SCORES_H
