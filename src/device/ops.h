@@ -49,6 +49,12 @@ typedef struct nearest_rows {
     const double *norms;      /* [n] */
 } nearest_rows;
 
+/* How far centres lie apart, at least: of a < b < n, at apart[a * (2 * capacity - a - 1) / 2 + b - a - 1]. */
+typedef struct centres_apart {
+    const float *apart; /* [capacity * (capacity - 1) / 2] */
+    int64_t capacity, n;
+} centres_apart;
+
 /* What is known of rows between two of Lloyd's iterations, in exact arithmetic (Hamerly 2010). */
 typedef struct cluster_bounds {
     const float *norms2; /* [n] |x|^2, rounded once */
@@ -255,6 +261,11 @@ struct ops {
     /* dist2[i] = min(dist2[i], squared distance to centres from[i] .. to-1): exact in double */
     sc_status (*nearest_update)(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                                 const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+    /* The same bytes, where it is known how far some centres lie apart: owner[i] is the nearest so far of row i (-1:
+     * none), and a centre twice as far from that one as the row is cannot be nearer. A table may lack it. */
+    sc_status (*nearest_update_apart)(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows, int64_t n,
+                                      const nearest_rows *centres, const centres_apart *apart,
+                                      const int32_t *from, int64_t to, int64_t dim);
     /* js[i] = JS(p_i || q) in nats */
     sc_status (*js_to_mean)(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
     /* gains[i] -= sum over the b rows of w of (x_i . w)^2, products in float; slack[i], how far gains[i] may be

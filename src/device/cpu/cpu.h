@@ -123,6 +123,9 @@ sc_status cpu_js_to_mean(stream *s, double *js, const double *p, const double *q
 /* nearest.c */
 sc_status cpu_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                              const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+sc_status cpu_nearest_update_apart(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows,
+                                   int64_t n, const nearest_rows *centres, const centres_apart *apart,
+                                   const int32_t *from, int64_t to, int64_t dim);
 
 /* design_flush.c, design_pool.c, design_bait.c */
 sc_status cpu_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,

@@ -48,6 +48,7 @@ static const ops table = {
     .cluster_softmax_workspace = cpu_cluster_softmax_workspace,
     .js_to_mean = cpu_js_to_mean,
     .nearest_update = cpu_nearest_update,
+    .nearest_update_apart = cpu_nearest_update_apart,
     .design_flush = cpu_design_flush,
     .design_pool = cpu_design_pool,
     .design_pool_workspace = cpu_design_pool_workspace,
