@@ -54,7 +54,8 @@ class Pick(ctypes.Structure):
 
 class KMeansOptions(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("common", Common), ("clusters", ctypes.c_int64),
-                ("max_iterations", ctypes.c_int64), ("tolerance", ctypes.c_double), ("centres", ctypes.c_void_p)]
+                ("max_iterations", ctypes.c_int64), ("tolerance", ctypes.c_double), ("centres", ctypes.c_void_p),
+                ("bf16_rows", ctypes.c_int64)]
 
 
 class KMeansResult(ctypes.Structure):
@@ -128,6 +129,9 @@ def _load():
                                     ctypes.POINTER(ctypes.c_int64)]
     lib.sc_kmeans_fit.argtypes = [ctypes.POINTER(KMeansOptions), *rows, ctypes.c_void_p, ctypes.c_void_p,
                                   ctypes.c_void_p, ctypes.POINTER(KMeansResult)]
+    lib.sc_kmeans_fit_many.argtypes = [ctypes.POINTER(KMeansOptions), ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64),
+                                       ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+                                       ctypes.POINTER(KMeansResult)]
     lib.sc_kmeans_predict.argtypes = [ctypes.POINTER(KMeansOptions), *rows, ctypes.c_void_p, ctypes.c_void_p]
     return lib
 
@@ -174,6 +178,22 @@ def as_rows(x, name="X"):
     if x.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold numbers, not {x.dtype}")
     return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def as_rows_or_bf16(x, dtype=None, name="X"):
+    """as_rows, or bf16 as its 16 bits. `dtype` "bf16" says that uint16 is bf16; numpy's void of two bytes, which is what
+    ml_dtypes' bfloat16 becomes in a .npy file, and bfloat16 itself say it of themselves."""
+    if dtype not in (None, "float32", "bf16"):
+        raise ValueError(f'dtype is "{dtype}"; it may be "float32" or "bf16"')
+    x = np.asarray(x)
+    known = x.dtype == np.dtype("V2") or x.dtype.name == "bfloat16"
+    if dtype == "bf16" and not known and x.dtype != np.dtype("<u2"):
+        raise TypeError(f"{name} is to hold bf16, as uint16 or two bytes each, not {x.dtype}")
+    if dtype == "float32" or not (known or dtype == "bf16"):
+        return as_rows(x, name)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions, rows and columns, not {x.ndim}")
+    return np.ascontiguousarray(x).view(np.uint16)
 
 
 def address(array):

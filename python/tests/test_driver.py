@@ -172,6 +172,54 @@ def test_kmeans():
     np.testing.assert_allclose(again.inertia_, a.inertia_, rtol=1e-6)
 
 
+def test_kmeans_fit_many_is_fit_on_each():
+    x = rows(900)
+    offsets = [0, 100, 101, 650, 655, 900]
+    many = seedcorn.KMeans(7, seed=2).fit_many(x, offsets)
+    for p, got in enumerate(many):
+        alone = seedcorn.KMeans(7, seed=2, threads=1).fit(x[offsets[p]:offsets[p + 1]])
+        assert got.labels_.tobytes() == alone.labels_.tobytes()
+        assert got.cluster_centers_.tobytes() == alone.cluster_centers_.tobytes()
+        assert (got.inertia_, got.n_iter_, got.converged_) == (alone.inertia_, alone.n_iter_, alone.converged_)
+    start = np.stack([x[:7], x[7:14]])
+    for init in (start, x[:7]):
+        got = seedcorn.KMeans(7, init=init).fit_many(x, [0, 400, 900])[1]
+        alone = seedcorn.KMeans(7, init=init[1] if init.ndim == 3 else init).fit(x[400:])
+        assert got.cluster_centers_.tobytes() == alone.cluster_centers_.tobytes()
+
+
+@pytest.mark.parametrize("offsets", [[0, 5], [0, 3, 3, 10], [1, 10], [0], [0.0, 10.0], [0, 12, 10]])
+def test_kmeans_fit_many_refuses(offsets):
+    with pytest.raises((seedcorn.Error, ValueError)):
+        seedcorn.KMeans(2).fit_many(rows(10, 3), offsets)
+
+
+def test_kmeans_fit_many_names_the_row():
+    x = rows(60, 3)
+    x[41, 2] = np.nan
+    with pytest.raises(seedcorn.Error, match="row 41"):
+        seedcorn.KMeans(2).fit_many(x, [0, 30, 60])
+
+
+def test_kmeans_bf16_rows_are_exact_data(tmp_path):
+    bits = (rows(500).view(np.uint32) >> 16).astype(np.uint16)
+    wide = (bits.astype(np.uint32) << 16).view(np.float32)
+    want = seedcorn.KMeans(9, seed=1).fit(wide)
+    np.save(tmp_path / "u2.npy", bits)
+    np.save(tmp_path / "v2.npy", bits.view("V2"))
+    for x in (bits, np.load(tmp_path / "u2.npy", mmap_mode="r"), np.load(tmp_path / "v2.npy")):
+        got = seedcorn.KMeans(9, seed=1, dtype="bf16").fit(x)
+        assert got.labels_.tobytes() == want.labels_.tobytes() and got.inertia_ == want.inertia_
+        assert got.predict(x).tolist() == want.predict(wide).tolist()
+    assert seedcorn.KMeans(9, seed=1).fit(bits.view("V2")).inertia_ == want.inertia_  # says so of itself
+    assert seedcorn.KMeans(9, seed=1).fit(bits).inertia_ != want.inertia_  # whole numbers
+    with pytest.raises(TypeError, match="bf16"):
+        seedcorn.KMeans(9, dtype="bf16").fit(wide)
+    bits[37, 4] = 0x7fc0
+    with pytest.raises(seedcorn.Error, match="row 37.*NaN at position 4"):
+        seedcorn.KMeans(9, dtype="bf16").fit(bits)
+
+
 def test_kmeans_far_from_the_origin():
     """Distances that lose their digits where the mean is large beside the spread are right on centred rows."""
     x = rows(2000, 16)

@@ -49,6 +49,20 @@ typedef struct nearest_rows {
     const double *norms;      /* [n] */
 } nearest_rows;
 
+/* How far centres lie apart, at least: of a < b < n, at apart[a * (2 * capacity - a - 1) / 2 + b - a - 1]. */
+typedef struct centres_apart {
+    const float *apart; /* [capacity * (capacity - 1) / 2] */
+    int64_t capacity, n;
+} centres_apart;
+
+/* What is known of rows between two of Lloyd's iterations, in exact arithmetic (Hamerly 2010). */
+typedef struct cluster_bounds {
+    const float *norms2; /* [n] |x|^2, rounded once */
+    const double *moved; /* [k] how far each centre has gone since the last call, at least; NULL: none has, labels stand */
+    double *near;        /* [n] in and out: the distance to the row's centre, at most; infinity: not known */
+    double *far;         /* [n] in and out: the distance to any other, at least; 0: not known */
+} cluster_bounds;
+
 /* Greedy D-optimal picks inside a pool of rows whose best is known to beat all others: S = lambda I + sum of
  * x x' over the chosen, the next has the highest gain x' S^-1 x, the lowest row of equals. */
 typedef enum design_stop {
@@ -227,9 +241,19 @@ struct ops {
     sc_status (*cluster_assign)(stream *s, int32_t *labels, float *dist2, const float *x,
                                 const float *centres, int64_t n, int64_t k, int64_t dim, void *workspace);
     size_t (*cluster_assign_workspace)(int64_t n, int64_t k, int64_t dim);
+    /* The same labels, where most rows have one already and the centres have moved a little: only rows whose bounds
+     * do not tell are compared with all centres. dist2 is found for all rows, unless it is NULL. Workspace as above.
+     * A table may lack it. */
+    sc_status (*cluster_reassign)(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
+                                  const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
+                                  void *workspace);
     /* sums [k][dim] (double) and counts [k] of the rows of each label, rows in ascending order */
     sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x,
                                 const int32_t *labels, int64_t n, int64_t k, int64_t dim);
+    /* sums of the wanted clusters only, the same bytes; cluster j's rows are members[offsets[j] .. offsets[j + 1] - 1],
+     * ascending. offsets [k + 1] and wanted [k] are host readable. A table may lack it. */
+    sc_status (*cluster_sums)(stream *s, double *sums, const float *x, const int32_t *members,
+                              const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim);
     /* p [n][k] = softmax over centres of -|x - c| / temperature; entropy[i] in nats */
     sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                  int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
@@ -237,6 +261,11 @@ struct ops {
     /* dist2[i] = min(dist2[i], squared distance to centres from[i] .. to-1): exact in double */
     sc_status (*nearest_update)(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                                 const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+    /* The same bytes, where it is known how far some centres lie apart: owner[i] is the nearest so far of row i (-1:
+     * none), and a centre twice as far from that one as the row is cannot be nearer. A table may lack it. */
+    sc_status (*nearest_update_apart)(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows, int64_t n,
+                                      const nearest_rows *centres, const centres_apart *apart,
+                                      const int32_t *from, int64_t to, int64_t dim);
     /* js[i] = JS(p_i || q) in nats */
     sc_status (*js_to_mean)(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
     /* gains[i] -= sum over the b rows of w of (x_i . w)^2, products in float; slack[i], how far gains[i] may be

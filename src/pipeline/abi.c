@@ -80,6 +80,7 @@ static const sc_abi_member members[] = {
     MEMBER(sc_kmeans_options, max_iterations),
     MEMBER(sc_kmeans_options, tolerance),
     MEMBER(sc_kmeans_options, centres),
+    MEMBER(sc_kmeans_options, bf16_rows),
 
     WHOLE(sc_kmeans_result),
     MEMBER(sc_kmeans_result, clusters),

@@ -3,11 +3,40 @@
 
 #include <math.h>
 #include <stdlib.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "base/log.h"
 #include "base/random.h"
 
-sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim)
+enum { COLUMNS = 512 };
+
+static inline __attribute__((always_inline)) float value(const void *x, const dtype type, int64_t i)
+{
+    return type == DTYPE_F32 ? ((const float *)x)[i] : bf16_to_f32(((const uint16_t *)x)[i]);
+}
+
+/* The first row that is not finite, or n: all exponent bits set is what infinity and NaN have in common. */
+static inline __attribute__((always_inline)) int64_t first_bad(const void *x, const dtype type, int64_t n,
+                                                               int64_t dim)
+{
+    const uint32_t most = type == DTYPE_F32 ? 0x7f800000 : 0x7f80;
+    int64_t bad = n;
+#pragma omp parallel for schedule(static) reduction(min : bad)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t any = 0;
+        for (int64_t d = i * dim; d < (i + 1) * dim; d++) {
+            const uint32_t bits = type == DTYPE_F32 ? ((const uint32_t *)x)[d] : ((const uint16_t *)x)[d];
+            any |= (bits & most) == most;
+        }
+        if (any && i < bad)
+            bad = i;
+    }
+    return bad;
+}
+
+sc_status features_check_as(const char *what, const void *x, dtype type, int64_t n, int64_t dim)
 {
     if (n <= 0 || dim <= 0)
         return sc_fail(SC_BAD_INPUT, "%s: empty, there is nothing to select from", what);
@@ -15,22 +44,20 @@ sc_status features_check(const char *what, const float *x, int64_t n, int64_t di
         return sc_fail(SC_BAD_INPUT,
                        "%s: %lld rows of width %lld are more than a selection can take (%d, %d)", what,
                        (long long)n, (long long)dim, INT32_MAX, 1 << 20);
-    int64_t bad = n;
-#pragma omp parallel for schedule(static) reduction(min : bad)
-    for (int64_t i = 0; i < n; i++) {
-        bool finite = true;
-        for (int64_t d = 0; d < dim; d++)
-            finite = finite && isfinite(x[i * dim + d]);
-        if (!finite && i < bad)
-            bad = i;
-    }
+    const int64_t bad =
+        type == DTYPE_F32 ? first_bad(x, DTYPE_F32, n, dim) : first_bad(x, DTYPE_BF16, n, dim);
     if (bad == n)
         return SC_OK;
     int64_t d = 0;
-    while (isfinite(x[bad * dim + d]))
+    while (isfinite(value(x, type, bad * dim + d)))
         d++;
     return sc_fail(SC_BAD_INPUT, "%s: row %lld (counted from 0) holds %s at position %lld", what,
-                   (long long)bad, isnan(x[bad * dim + d]) ? "NaN" : "infinity", (long long)d);
+                   (long long)bad, isnan(value(x, type, bad * dim + d)) ? "NaN" : "infinity", (long long)d);
+}
+
+sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim)
+{
+    return features_check_as(what, x, DTYPE_F32, n, dim);
 }
 
 sc_status features_open(const char *path, int64_t n_rows, const char *of, features *out)
@@ -60,30 +87,113 @@ void features_close(features *f)
     *f = (features){0};
 }
 
-sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
+#if defined(__x86_64__) && defined(__GNUC__)
+#define AVX2 __attribute__((target("avx2")))
+#define HAS_AVX2() __builtin_cpu_supports("avx2")
+#else
+#define AVX2
+#define HAS_AVX2() 0
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* Sums and extremes of columns first .. first + width - 1, rows in order; width at most COLUMNS. */
+typedef struct column_sums {
+    double sum[COLUMNS];
+    float low[COLUMNS], high[COLUMNS];
+} column_sums;
+
+INLINE void sum_columns(const void *x, const dtype type, const centred *c, int64_t first, int64_t width,
+                        column_sums *out)
+{
+    for (int64_t d = 0; d < width; d++) {
+        out->sum[d] = 0;
+        out->low[d] = out->high[d] = value(x, type, first + d);
+    }
+    for (int64_t i = 0; i < c->n; i++)
+        for (int64_t d = 0; d < width; d++) {
+            const float v = value(x, type, i * c->dim + first + d);
+            out->sum[d] += (double)v;
+            out->low[d] = v < out->low[d] ? v : out->low[d];
+            out->high[d] = v > out->high[d] ? v : out->high[d];
+        }
+}
+
+INLINE void move_row(const void *x, const dtype type, const centred *c, int64_t i)
+{
+    const double *restrict mean = c->mean;
+    const double scale = c->scale;
+    float *restrict to = c->x + i * c->dim;
+    for (int64_t d = 0; d < c->dim; d++)
+        to[d] = (float)(((double)value(x, type, i * c->dim + d) - mean[d]) * scale);
+}
+
+/* The same bits, wider registers. */
+AVX2 static void sum_columns_avx2(const void *x, dtype type, const centred *c, int64_t first, int64_t width,
+                                  column_sums *out)
+{
+    if (type == DTYPE_F32)
+        sum_columns(x, DTYPE_F32, c, first, width, out);
+    else
+        sum_columns(x, DTYPE_BF16, c, first, width, out);
+}
+
+static void sum_columns_plain(const void *x, dtype type, const centred *c, int64_t first, int64_t width,
+                              column_sums *out)
+{
+    sum_columns(x, type, c, first, width, out);
+}
+
+AVX2 static void move_row_avx2(const void *x, dtype type, const centred *c, int64_t i)
+{
+    if (type == DTYPE_F32)
+        move_row(x, DTYPE_F32, c, i);
+    else
+        move_row(x, DTYPE_BF16, c, i);
+}
+
+static void move_row_plain(const void *x, dtype type, const centred *c, int64_t i)
+{
+    move_row(x, type, c, i);
+}
+
+/* Each thread owns columns, as many as there are for it, and walks the rows in order. Returns how far any value lies
+ * from its mean. */
+static double find_means(const void *x, dtype type, centred *out)
+{
+    void (*const sums)(const void *, dtype, const centred *, int64_t, int64_t, column_sums *) =
+        HAS_AVX2() ? sum_columns_avx2 : sum_columns_plain;
+    const int64_t dim = out->dim;
+    int64_t team = 1;
+    double largest = 0;
+#ifdef _OPENMP
+    team = omp_in_parallel() ? 1 : omp_get_max_threads();
+#endif
+    int64_t columns = ((dim + team - 1) / team + 15) / 16 * 16;
+    columns = columns < COLUMNS ? columns : COLUMNS;
+#pragma omp parallel for schedule(dynamic, 1) reduction(max : largest)
+    for (int64_t first = 0; first < dim; first += columns) {
+        const int64_t width = dim - first < columns ? dim - first : columns;
+        column_sums found;
+        sums(x, type, out, first, width, &found);
+        for (int64_t d = 0; d < width; d++) {
+            const double mean = out->mean[first + d] = found.sum[d] / (double)out->n;
+            const double above = (double)found.high[d] - mean, below = mean - (double)found.low[d];
+            largest = above > largest ? above : largest;
+            largest = below > largest ? below : largest;
+        }
+    }
+    return largest;
+}
+
+sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out)
 {
     sc_status status = SC_OK;
     *out = (centred){.scale = 1, .n = n, .dim = dim};
     SC_TRY(sc_alloc(&out->mean, (size_t)dim, sizeof *out->mean));
     SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
-    /* Each thread owns columns and walks the rows in order. */
-    enum { COLUMNS = 64 };
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t c = 0; c < dim; c += COLUMNS) {
-        const int64_t end = c + COLUMNS < dim ? c + COLUMNS : dim;
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t d = c; d < end; d++)
-                out->mean[d] += (double)x[i * dim + d];
-        for (int64_t d = c; d < end; d++)
-            out->mean[d] /= (double)n;
-    }
-    double largest = 0;
-#pragma omp parallel for schedule(static) reduction(max : largest)
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t d = 0; d < dim; d++) {
-            const double v = fabs((double)x[i * dim + d] - out->mean[d]);
-            largest = v > largest ? v : largest;
-        }
+    void (*const move)(const void *, dtype, const centred *, int64_t) =
+        HAS_AVX2() ? move_row_avx2 : move_row_plain;
+    const double largest = find_means(x, type, out);
     /* Squares of 1e16, summed over a million columns, still fit into a float. */
     if (largest > 1e15) {
         int exponent;
@@ -92,12 +202,16 @@ sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
     }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++)
-        for (int64_t d = 0; d < dim; d++)
-            out->x[i * dim + d] = (float)(((double)x[i * dim + d] - out->mean[d]) * out->scale);
+        move(x, type, out, i);
 cleanup:
     if (status != SC_OK)
         centred_free(out);
     return status;
+}
+
+sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
+{
+    return features_centre_as(x, DTYPE_F32, n, dim, out);
 }
 
 void centred_free(centred *c)

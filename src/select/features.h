@@ -2,6 +2,7 @@
 #ifndef SC_SELECT_FEATURES_H
 #define SC_SELECT_FEATURES_H
 
+#include "device/device.h"
 #include "formats/npy.h"
 
 typedef struct features {
@@ -12,6 +13,8 @@ typedef struct features {
 
 /* SC_BAD_INPUT: no rows, too many, or one with a NaN or infinity, named. */
 sc_status features_check(const char *what, const float *x, int64_t n, int64_t dim);
+/* The same for rows of either type: bf16 rows are exact data, widened as they are read. */
+sc_status features_check_as(const char *what, const void *x, dtype type, int64_t n, int64_t dim);
 
 /* Row i is line i of the data set's reviews.jsonl or items.jsonl: `of` is "reviews" or "items". n_rows -1: however many
  * there are. SC_BAD_INPUT: not float32 [n_rows][dim], or a NaN or infinity, named by its row. */
@@ -27,6 +30,7 @@ typedef struct centred {
     int64_t n, dim;
 } centred;
 sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out);
+sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out);
 void centred_free(centred *c);
 
 /* out [n][2]: the rows on their first two principal components, for a map. Orthogonal iteration in

@@ -22,11 +22,12 @@
 #include "base/log.h"
 #include "select/estimate.h"
 #include "select/order.h"
+#include "select/regain.h"
 #include "select/resident.h"
 #include "select/rotations.h"
 #include "select/strategy.h"
 
-enum { POOL = 1024, BLOCK = 64 };
+enum { POOL = 1024, BLOCK = 64, FIRST_EVALUATED = 32 /* in a block, by design_pool */ };
 static const double EQUAL = 2e-10; /* relative: bounds this near do not tell rows apart */
 
 typedef struct design {
@@ -53,6 +54,7 @@ typedef struct design {
     int64_t *group_offsets, *left;
     int32_t *groups;
     resident d_group_offsets, d_groups, d_left;
+    int64_t n_wasted, patience; /* rows evaluated for nothing since the last regain, and how many are let pass */
     int64_t t;
     double total;
     selection_pick *out;
@@ -290,8 +292,34 @@ static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t 
             d->gains[d->rows[q]] = d->pool_gains[q];
         d->slack[d->rows[q]] = d->pool_slack[q];
     }
+    /* A pick takes one evaluation or two; more are due to bounds that have become loose. */
+    const int64_t due = 2 * pool.n + FIRST_EVALUATED;
+    d->n_wasted += pool.n_evaluated > due ? pool.n_evaluated - due : 0;
     *stop = pool.stop;
 cleanup:
+    return status;
+}
+
+static double total_slack(const design *d)
+{
+    double total = 0;
+    for (int64_t i = 0; i < d->task->n; i++)
+        total += d->gains[i] != -INFINITY ? d->slack[i] : 0;
+    return total;
+}
+
+/* Bounds that every flush has loosened a little are made anew, once that costs no more than to go on. */
+static sc_status tighten(design *d)
+{
+    const double before = total_slack(d);
+    const regain_task task = {d->ops,     &d->d_x,      &d->d_norms,     &d->d_a,
+                              d->task->n, d->task->dim, inverse_error(d)};
+    if (d->n_wasted <= d->patience)
+        return SC_OK;
+    const sc_status status = regain(&task, d->gains, d->slack);
+    d->n_wasted = 0;
+    if (total_slack(d) > 0.5 * before)
+        d->patience *= 4;
     return status;
 }
 
@@ -396,7 +424,7 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     const ops *table = task->device->ops;
     const size_t n = (size_t)task->n, dim = (size_t)task->dim, m = n < POOL ? n : POOL;
     const size_t square = dim * dim * sizeof(double);
-    *d = (design){.task = task, .ops = table, .out = picks};
+    *d = (design){.task = task, .ops = table, .out = picks, .patience = task->n / 64};
     SC_TRY(check_table(table));
     SC_TRY(sc_alloc(&d->gains, n, sizeof *d->gains));
     SC_TRY(sc_alloc(&d->slack, n, sizeof *d->slack));
@@ -503,6 +531,7 @@ sc_status fisher_select(const selection_task *task, selection_pick *picks, int64
         int64_t n;
         SC_TRY(check_cancelled());
         SC_TRY(pick_block(&d, left < BLOCK ? left : BLOCK, &stop, &n));
+        SC_TRY(tighten(&d));
         if (n > 0) {
             idle = 0;
             continue;

@@ -3,7 +3,10 @@
  *
  * A row's distance to the nearest pick never grows, so an old one is a bound. Each round brings the M rows with
  * the highest bounds up to date, with the picks made since each was last looked at, and picks among them as long
- * as the best surely beats every bound outside. Most rows are looked at a few times, not at every pick. */
+ * as the best surely beats every bound outside. Most rows are looked at a few times, not at every pick.
+ *
+ * A row looks only at centres that lie less than twice as far from its nearest one as it does itself: by the triangle
+ * no other can be nearer (Elkan 2003). How far centres lie apart, at least, one product a round tells. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +17,8 @@
 #include "select/resident.h"
 #include "select/strategy.h"
 
-enum { POOL = 1024 };
+enum { POOL = 1024, APART = 64 /* centres whose distances are found at a time */ };
+static const int64_t MOST_APART = 8192; /* centres: 134 MB of distances */
 
 typedef struct cover {
     const selection_task *task;
@@ -27,7 +31,11 @@ typedef struct cover {
     /* the centres, and the pool, as nearest_update wants them */
     float *c, *c_centred, *x, *x_centred; /* [given + budget][dim] twice, [POOL][dim] twice */
     double *c_norms, *x_norms, *pool_dist2;
-    int32_t *from;
+    int32_t *from, *owner, *pool_owner; /* [POOL], [n] the nearest centre so far, [POOL] */
+    /* distances between the first n_apart centres, at least; NULL where there are too many, or no operation for it */
+    float *apart, *products; /* products [APART][given + budget] */
+    int64_t n_apart, capacity;
+    resident d_apart, d_products, d_owner;
     resident d_c, d_c_centred, d_c_norms, d_x, d_x_centred, d_x_norms, d_dist2, d_from;
 } cover;
 
@@ -76,24 +84,63 @@ static sc_status choose(cover *k, int64_t row, selection_pick *picks)
     return add_centre(k, row);
 }
 
+/* How far the centres from n_apart on lie from those before them, at least. A product in float is off by gamma |a||b|,
+ * each side by a rounding, from when the mean was taken off. */
+static sc_status measure_apart(cover *k)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = k->task->dim;
+    const double gamma = ((double)dim + 32) * 0x1p-24;
+    while (k->apart && k->n_apart < k->n_centres) {
+        const int64_t first = k->n_apart, left = k->n_centres - first, m = left < APART ? left : APART;
+        const float *rows = (const float *)k->d_c_centred.device;
+        SC_TRY(k->ops->gemm(NULL, false, true, m, first + m, dim, 1, rows + first * dim, DTYPE_F32, dim, rows,
+                            DTYPE_F32, dim, 0, k->d_products.device, DTYPE_F32, k->capacity));
+        SC_TRY(resident_pull(&k->d_products));
+        for (int64_t b = first; b < first + m; b++)
+            for (int64_t a = 0; a < b; a++) {
+                const double na = k->c_norms[a], nb = k->c_norms[b], both = na * na + nb * nb;
+                const double product = (double)k->products[(b - first) * k->capacity + a];
+                const double d2 = both - 2 * product - 2 * gamma * (na * nb + both);
+                k->apart[a * (2 * k->capacity - a - 1) / 2 + b - a - 1] =
+                    d2 > 0 && d2 < 1e30 ? (float)(sqrt(d2) * (1 - 1e-6)) : 0;
+            }
+        k->n_apart += m;
+    }
+    if (k->apart)
+        SC_TRY(resident_push(&k->d_apart));
+cleanup:
+    return status;
+}
+
 /* Brings the pool's m rows, listed in order, up to date with all picks. */
 static sc_status update(cover *k, int64_t m)
 {
     sc_status status = SC_OK;
     for (int64_t q = 0; q < m; q++) {
         k->pool_dist2[q] = k->dist2[k->order[q]];
+        k->pool_owner[q] = k->owner[k->order[q]];
         k->from[q] = k->seen[k->order[q]];
     }
     SC_TRY(resident_push(&k->d_dist2));
     SC_TRY(resident_push(&k->d_from));
     const nearest_rows rows = {k->d_x.device, k->d_x_centred.device, k->d_x_norms.device};
     const nearest_rows centres = {k->d_c.device, k->d_c_centred.device, k->d_c_norms.device};
-    SC_TRY(k->ops->nearest_update(NULL, k->d_dist2.device, &rows, m, &centres, k->d_from.device, k->n_centres,
-                                  k->task->dim));
+    if (k->apart) {
+        const centres_apart apart = {k->d_apart.device, k->capacity, k->n_apart};
+        SC_TRY(resident_push(&k->d_owner));
+        SC_TRY(k->ops->nearest_update_apart(NULL, k->d_dist2.device, k->d_owner.device, &rows, m, &centres,
+                                            &apart, k->d_from.device, k->n_centres, k->task->dim));
+        SC_TRY(resident_pull(&k->d_owner));
+    } else {
+        SC_TRY(k->ops->nearest_update(NULL, k->d_dist2.device, &rows, m, &centres, k->d_from.device,
+                                      k->n_centres, k->task->dim));
+    }
     SC_TRY(resident_pull(&k->d_dist2));
     for (int64_t q = 0; q < m; q++) {
         if (k->dist2[k->order[q]] != -INFINITY)
             k->dist2[k->order[q]] = k->pool_dist2[q];
+        k->owner[k->order[q]] = k->pool_owner[q];
         k->seen[k->order[q]] = (int32_t)k->n_centres;
     }
 cleanup:
@@ -127,6 +174,7 @@ static sc_status pick_round(cover *k, selection_pick *picks, progress *p)
         if (outside < 0 || order_before(bound, k, k->order[i], (int32_t)outside))
             outside = k->order[i];
     order_ascending(k->order, m);
+    SC_TRY(measure_apart(k));
     SC_TRY(load_pool(k, m));
     while (k->n_picks < k->task->budget && k->task->limits->n_open > 0) {
         int32_t best = -1;
@@ -201,6 +249,19 @@ static sc_status cover_open(cover *k, const selection_task *task)
     SC_TRY(sc_alloc(&k->x_norms, m, sizeof *k->x_norms));
     SC_TRY(sc_alloc(&k->pool_dist2, m, sizeof *k->pool_dist2));
     SC_TRY(sc_alloc(&k->from, m, sizeof *k->from));
+    SC_TRY(sc_alloc(&k->owner, n, sizeof *k->owner));
+    SC_TRY(sc_alloc(&k->pool_owner, m, sizeof *k->pool_owner));
+    for (size_t i = 0; i < n; i++)
+        k->owner[i] = -1;
+    k->capacity = (int64_t)b;
+    if (table->nearest_update_apart && k->capacity > 1 && k->capacity <= MOST_APART) {
+        const size_t pairs = b * (b - 1) / 2;
+        SC_TRY(sc_alloc(&k->apart, pairs, sizeof *k->apart));
+        SC_TRY(sc_alloc(&k->products, APART * b, sizeof *k->products));
+        SC_TRY(resident_open(table, k->apart, pairs * sizeof *k->apart, &k->d_apart));
+        SC_TRY(resident_open(table, k->products, APART * b * sizeof *k->products, &k->d_products));
+        SC_TRY(resident_open(table, k->pool_owner, m * sizeof *k->pool_owner, &k->d_owner));
+    }
     SC_TRY(resident_open(table, k->c, b * dim * sizeof *k->c, &k->d_c));
     SC_TRY(resident_open(table, k->c_centred, b * dim * sizeof *k->c_centred, &k->d_c_centred));
     SC_TRY(resident_open(table, k->c_norms, b * sizeof *k->c_norms, &k->d_c_norms));
@@ -216,9 +277,11 @@ cleanup:
 static void cover_close(cover *k)
 {
     resident *places[] = {&k->d_c,         &k->d_c_centred, &k->d_c_norms, &k->d_x,
-                          &k->d_x_centred, &k->d_x_norms,   &k->d_dist2,   &k->d_from};
-    void *arrays[] = {k->mean, k->dist2,   k->seen,      k->order,   k->c,          k->c_centred,
-                      k->x,    k->c_norms, k->x_centred, k->x_norms, k->pool_dist2, k->from};
+                          &k->d_x_centred, &k->d_x_norms,   &k->d_dist2,   &k->d_from,
+                          &k->d_apart,     &k->d_products,  &k->d_owner};
+    void *arrays[] = {k->mean,  k->dist2,      k->seen,      k->order,   k->c,          k->c_centred,
+                      k->x,     k->c_norms,    k->x_centred, k->x_norms, k->pool_dist2, k->from,
+                      k->owner, k->pool_owner, k->apart,     k->products};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
@@ -237,6 +300,7 @@ sc_status kcenter_select(const selection_task *task, selection_pick *picks, int6
         k.dist2[i] = task->limits->closed[i] ? -INFINITY : INFINITY;
     for (int64_t g = 0; g < task->n_given; g++)
         SC_TRY(add_centre(&k, task->given[g]));
+    SC_TRY(measure_apart(&k));
     if (first >= 0) {
         SC_TRY(choose(&k, first, picks));
         progress_add(p, 1);

@@ -8,54 +8,9 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "select/estimate.h"
+#include "select/lloyd.h"
 
-/* Everything a run works on; k is what k-means++ found. */
-typedef struct workbench {
-    const ops *ops;
-    resident *x, centres, labels, dist2, sums, counts, scratch;
-    int64_t n, dim, k;
-} workbench;
-
-static void workbench_close(workbench *w)
-{
-    resident_close(&w->centres);
-    resident_close(&w->labels);
-    resident_close(&w->dist2);
-    resident_close(&w->sums);
-    resident_close(&w->counts);
-    resident_close(&w->scratch);
-}
-
-static sc_status workbench_open(workbench *w, resident *x, int64_t n, int64_t dim, int64_t k,
-                                kmeans_result *out)
-{
-    sc_status status = SC_OK;
-    *w = (workbench){.ops = x->ops, .x = x, .n = n, .dim = dim, .k = k};
-    if (!w->ops->cluster_assign || !w->ops->cluster_update || !w->ops->cluster_assign_workspace)
-        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_assign; use --device cpu",
-                       w->ops->name);
-    SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
-    SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
-    SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
-    SC_TRY(resident_open(w->ops, out->centres, (size_t)k * (size_t)dim * sizeof(float), &w->centres));
-    SC_TRY(resident_open(w->ops, out->labels, (size_t)n * sizeof(int32_t), &w->labels));
-    SC_TRY(resident_open(w->ops, out->dist2, (size_t)n * sizeof(float), &w->dist2));
-    SC_TRY(resident_scratch(w->ops, w->ops->cluster_assign_workspace(n, k, dim), &w->scratch));
-cleanup:
-    return status;
-}
-
-/* Labels and distances to the first k centres, on the host. */
-static sc_status assign(workbench *w, const float *centres, int64_t k)
-{
-    sc_status status = w->ops->cluster_assign(NULL, w->labels.device, w->dist2.device, w->x->device, centres,
-                                              w->n, k, w->dim, w->scratch.device);
-    if (status == SC_OK)
-        status = resident_pull(&w->labels);
-    return status == SC_OK ? resident_pull(&w->dist2) : status;
-}
-
-static sc_status place_centre(workbench *w, int64_t c, int64_t row)
+static sc_status place_centre(lloyd *w, int64_t c, int64_t row)
 {
     memcpy((float *)w->centres.host + c * w->dim, (const float *)w->x->host + row * w->dim,
            (size_t)w->dim * sizeof(float));
@@ -64,7 +19,7 @@ static sc_status place_centre(workbench *w, int64_t c, int64_t row)
 
 /* Each next centre is a row drawn with a probability proportional to its squared distance to the
  * nearest centre so far. Ends early, with fewer centres, when every row lies on one. */
-static sc_status plus_plus(workbench *w, uint64_t seed, progress *p)
+static sc_status plus_plus(lloyd *w, uint64_t seed, progress *p)
 {
     sc_status status = SC_OK;
     float *nearest = NULL;
@@ -74,7 +29,7 @@ static sc_status plus_plus(workbench *w, uint64_t seed, progress *p)
     const float *dist2 = w->dist2.host;
     for (int64_t c = 1; c <= w->k; c++) {
         SC_TRY(check_cancelled());
-        SC_TRY(assign(w, (const float *)w->centres.device + (c - 1) * w->dim, 1));
+        SC_TRY(lloyd_assign(w, (const float *)w->centres.device + (c - 1) * w->dim, 1));
         double total = 0;
         for (int64_t i = 0; i < w->n; i++) {
             nearest[i] = c == 1 || dist2[i] < nearest[i] ? dist2[i] : nearest[i];
@@ -105,71 +60,41 @@ cleanup:
     return status;
 }
 
-/* Gives every empty cluster the row that lies farthest from its centre and is not alone there.
- * Returns how many. Labels and counts are changed on the host. */
-static int64_t repair(workbench *w)
+/* Gives every empty cluster the row that lies farthest from its centre and is not alone there. */
+static sc_status repair(lloyd *w, int64_t *repaired)
 {
-    int32_t *labels = w->labels.host;
-    float *dist2 = w->dist2.host;
-    int64_t *counts = w->counts.host, repaired = 0;
+    sc_status status = SC_OK;
+    const int32_t *labels = w->labels.host;
+    const float *dist2 = w->dist2.host;
+    int64_t *counts = w->counts.host;
+    bool measured = false;
+    *repaired = 0;
     for (int64_t j = 0; j < w->k; j++) {
         if (counts[j] > 0)
             continue;
+        if (!measured)
+            SC_TRY(lloyd_measure(w));
+        measured = true;
         int64_t far = -1;
         for (int64_t i = 0; i < w->n; i++)
             if (counts[labels[i]] > 1 && dist2[i] > 0 && (far < 0 || dist2[i] > dist2[far]))
                 far = i;
         if (far < 0)
-            return repaired; /* every row lies on a centre: the cluster stays empty, its centre stays */
+            break; /* every row lies on a centre: the cluster stays empty, its centre stays */
         counts[labels[far]]--;
-        labels[far] = (int32_t)j;
+        lloyd_give(w, far, (int32_t)j);
         counts[j] = 1;
-        dist2[far] = 0;
-        repaired++;
+        ++*repaired;
     }
-    return repaired;
-}
-
-static sc_status sum_clusters(workbench *w)
-{
-    sc_status status = w->ops->cluster_update(NULL, w->sums.device, w->counts.device, w->x->device,
-                                              w->labels.device, w->n, w->k, w->dim);
-    if (status == SC_OK)
-        status = resident_pull(&w->sums);
-    return status == SC_OK ? resident_pull(&w->counts) : status;
-}
-
-/* Moves the centres to the means; returns the squared shift of all. */
-static double move_centres(workbench *w)
-{
-    float *centres = w->centres.host;
-    const double *sums = w->sums.host;
-    const int64_t *counts = w->counts.host;
-    double shift = 0;
-    for (int64_t j = 0; j < w->k; j++)
-        for (int64_t d = 0; d < w->dim && counts[j] > 0; d++) {
-            const float moved = (float)(sums[j * w->dim + d] / (double)counts[j]);
-            const double by = (double)moved - (double)centres[j * w->dim + d];
-            shift += by * by;
-            centres[j * w->dim + d] = moved;
-        }
-    return shift;
-}
-
-static double mean_variance(const workbench *w)
-{
-    const float *x = w->x->host;
-    double total = 0;
-    for (int64_t i = 0; i < w->n; i++) {
-        double row = 0;
-        for (int64_t d = 0; d < w->dim; d++)
-            row += (double)x[i * w->dim + d] * (double)x[i * w->dim + d];
-        total += row;
+    if (*repaired > 0) {
+        SC_TRY(lloyd_hand_over(w));
+        SC_TRY(lloyd_sum(w));
     }
-    return total / (double)w->n / (double)w->dim;
+cleanup:
+    return status;
 }
 
-static double total_distance(const workbench *w)
+static double total_distance(const lloyd *w)
 {
     double total = 0;
     for (int64_t i = 0; i < w->n; i++)
@@ -177,66 +102,78 @@ static double total_distance(const workbench *w)
     return total;
 }
 
+static int64_t n_changed(const int32_t *before, const int32_t *labels, int64_t n)
+{
+    int64_t changed = 0;
+    for (int64_t i = 0; i < n; i++)
+        changed += before[i] != labels[i];
+    return changed;
+}
+
+/* Lloyd's iterations from the centres as they stand. */
+static sc_status iterate(lloyd *w, const kmeans_options *options, progress *p, kmeans_result *out)
+{
+    sc_status status = SC_OK;
+    const int64_t n = w->n, limit = options->max_iterations > 0 ? options->max_iterations : 100;
+    int32_t *before = NULL;
+    double enough = 0, shift;
+    SC_TRY(sc_alloc(&before, (size_t)n, sizeof *before));
+    if (options->tolerance > 0)
+        SC_TRY(lloyd_variance(w, &enough));
+    enough *= options->tolerance;
+    SC_TRY(lloyd_start(w));
+    while (out->iterations < limit && !out->converged) {
+        int64_t repaired;
+        SC_TRY(check_cancelled());
+        memcpy(before, out->labels, (size_t)n * sizeof *before);
+        SC_TRY(lloyd_sum(w));
+        SC_TRY(repair(w, &repaired));
+        SC_TRY(lloyd_move(w, &shift));
+        SC_TRY(lloyd_reassign(w));
+        const int64_t changed = n_changed(before, out->labels, n);
+        out->repaired += repaired;
+        out->iterations++;
+        out->converged = repaired == 0 && (shift <= enough || changed == 0);
+        progress_note(p, "%lld rows changed sides", (long long)changed);
+        progress_add(p, 1);
+    }
+    SC_TRY(lloyd_measure(w));
+    out->inertia = total_distance(w);
+cleanup:
+    free(before);
+    return status;
+}
+
 sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *options, kmeans_result *out)
 {
     sc_status status = SC_OK;
-    workbench w = {0};
-    double *sums = NULL;
-    int64_t *counts = NULL;
-    int32_t *before = NULL;
+    lloyd w = {0};
     progress *p = NULL;
     *out = (kmeans_result){0};
     const int64_t k = options->k < n ? options->k : n;
-    const int64_t limit = options->max_iterations > 0 ? options->max_iterations : 100;
     if (n < 1 || dim < 1 || options->k < 1)
         return sc_fail(SC_USAGE, "k-means needs at least one row, one column and one cluster");
-    if (k < options->k)
+    if (k < options->k && !options->quiet)
         log_warn("%lld clusters were asked for, but there are only %lld rows", (long long)options->k,
                  (long long)n);
-    SC_TRY(workbench_open(&w, x, n, dim, k, out));
-    SC_TRY(sc_alloc(&sums, (size_t)k * (size_t)dim, sizeof *sums));
-    SC_TRY(sc_alloc(&counts, (size_t)k, sizeof *counts));
-    SC_TRY(sc_alloc(&before, (size_t)n, sizeof *before));
-    SC_TRY(resident_open(w.ops, sums, (size_t)k * (size_t)dim * sizeof *sums, &w.sums));
-    SC_TRY(resident_open(w.ops, counts, (size_t)k * sizeof *counts, &w.counts));
+    SC_TRY(lloyd_open(&w, x, n, dim, k, options->plain, out));
     if (options->centres) {
         memcpy(w.centres.host, options->centres, (size_t)k * (size_t)dim * sizeof(float));
         SC_TRY(resident_push(&w.centres));
     } else {
-        p = progress_begin("k-means++", "centres", k);
+        p = options->quiet ? NULL : progress_begin("k-means++", "centres", k);
         SC_TRY(plus_plus(&w, options->seed, p));
         progress_end(p);
+        p = NULL;
     }
-    p = progress_begin("k-means", "iterations", limit);
-    const double enough = options->tolerance > 0 ? options->tolerance * mean_variance(&w) : 0;
-    SC_TRY(assign(&w, w.centres.device, w.k));
-    while (out->iterations < limit && !out->converged) {
-        SC_TRY(check_cancelled());
-        memcpy(before, out->labels, (size_t)n * sizeof *before);
-        SC_TRY(sum_clusters(&w));
-        const int64_t repaired = repair(&w);
-        if (repaired > 0) {
-            out->repaired += repaired;
-            SC_TRY(resident_push(&w.labels));
-            SC_TRY(sum_clusters(&w));
-        }
-        const double shift = move_centres(&w);
-        SC_TRY(resident_push(&w.centres));
-        SC_TRY(assign(&w, w.centres.device, w.k));
-        out->iterations++;
-        out->converged = repaired == 0 &&
-                         (shift <= enough || memcmp(before, out->labels, (size_t)n * sizeof *before) == 0);
-        progress_note(p, "inertia %.6g", total_distance(&w));
-        progress_add(p, 1);
-    }
+    if (!options->quiet)
+        p = progress_begin("k-means", "iterations",
+                           options->max_iterations > 0 ? options->max_iterations : 100);
+    SC_TRY(iterate(&w, options, p, out));
     out->k = w.k;
-    out->inertia = total_distance(&w);
 cleanup:
     progress_end(p);
-    workbench_close(&w);
-    free(sums);
-    free(counts);
-    free(before);
+    lloyd_close(&w);
     if (status != SC_OK)
         kmeans_free(out);
     return status;
@@ -246,17 +183,17 @@ sc_status kmeans_given(resident *x, int64_t n, int64_t dim, const float *centres
                        kmeans_result *out)
 {
     sc_status status = SC_OK;
-    workbench w = {0};
+    lloyd w = {0};
     *out = (kmeans_result){0};
-    SC_TRY(workbench_open(&w, x, n, dim, k, out));
+    SC_TRY(lloyd_open(&w, x, n, dim, k, true, out));
     memcpy(out->centres, centres, (size_t)k * (size_t)dim * sizeof *centres);
     SC_TRY(resident_push(&w.centres));
-    SC_TRY(assign(&w, w.centres.device, k));
+    SC_TRY(lloyd_assign(&w, w.centres.device, k));
     out->k = k;
     out->converged = true;
     out->inertia = total_distance(&w);
 cleanup:
-    workbench_close(&w);
+    lloyd_close(&w);
     if (status != SC_OK)
         kmeans_free(out);
     return status;

@@ -15,6 +15,8 @@ typedef struct kmeans_options {
     double tolerance;       /* stop when the centres' squared shift is at most this times the mean variance
                                of a column; 0: until no label changes */
     const float *centres;   /* [k][dim] to start from; NULL: k-means++ */
+    bool plain;             /* every row against every centre in every iteration: the same bytes, for tests */
+    bool quiet;             /* no progress: one of many */
 } kmeans_options;
 
 typedef struct kmeans_result {

@@ -156,6 +156,98 @@ TEST(Cluster, SumsByLabel)
     }
 }
 
+TEST(Cluster, SumsOfSomeClustersAreThoseOfAll)
+{
+    for (const ops *table : present_tables()) {
+        if (!table->cluster_sums)
+            continue;
+        Rows r = random_rows(700, 9, 203, 3, 14);
+        std::vector<int32_t> labels, members;
+        std::vector<int64_t> offsets = {0};
+        for (int64_t i = 0; i < r.n; i++)
+            labels.push_back(static_cast<int32_t>((i * i) % 8)); // one cluster stays empty
+        for (int64_t j = 0; j < r.k; j++) {
+            for (int64_t i = 0; i < r.n; i++)
+                if (labels[i] == j)
+                    members.push_back(static_cast<int32_t>(i));
+            offsets.push_back(static_cast<int64_t>(members.size()));
+        }
+        const std::vector<uint8_t> wanted = {1, 0, 1, 1, 1, 0, 1, 1, 1};
+        Buffer x = on_device(table, r.x), l = on_device(table, labels), m = on_device(table, members);
+        Buffer all(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
+        Buffer some = on_device(table, std::vector<double>(r.k * r.dim, 7.0));
+        ASSERT_EQ(table->cluster_update(nullptr, all.as<double>(), counts.as<int64_t>(), x.as<float>(),
+                                        l.as<int32_t>(), r.n, r.k, r.dim),
+                  SC_OK);
+        ASSERT_EQ(table->cluster_sums(nullptr, some.as<double>(), x.as<float>(), m.as<int32_t>(), offsets.data(),
+                                      wanted.data(), r.k, r.dim),
+                  SC_OK);
+        const std::vector<double> want = all.array<double>(), got = some.array<double>();
+        for (int64_t j = 0; j < r.k; j++)
+            for (int64_t d = 0; d < r.dim; d++)
+                ASSERT_EQ(got[j * r.dim + d], wanted[j] ? want[j * r.dim + d] : 7.0) << j;
+    }
+}
+
+// Centres that move, by little and by much: the labels of a full pass, and bounds that hold.
+TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
+{
+    for (const ops *table : present_tables()) {
+        if (!table->cluster_reassign)
+            continue;
+        for (int64_t k : {1, 2, 16, 60})
+            for (int64_t dim : {2, 35, 330}) {
+                Rows r = random_rows(517, k, dim, 1, static_cast<unsigned>(k + dim));
+                for (int64_t i = 0; i < r.n; i++)
+                    for (int64_t d = 0; d < r.dim; d++) // most rows lie near a centre
+                        r.x[i * dim + d] = r.centres[(i % k) * dim + d] + (i % 9 ? 0.2f : 1.0f) * r.x[i * dim + d];
+                std::vector<float> norms2, zeros(dim);
+                for (int64_t i = 0; i < r.n; i++)
+                    norms2.push_back(static_cast<float>(distance2(&r.x[i * dim], zeros.data(), dim)));
+                std::vector<double> moved(k, 0.0);
+                Buffer x = on_device(table, r.x), n2 = on_device(table, norms2), mv = on_device(table, moved);
+                Buffer near = on_device(table, std::vector<double>(r.n, INFINITY));
+                Buffer far = on_device(table, std::vector<double>(r.n, 0.0));
+                Buffer labels = on_device(table, std::vector<int32_t>(r.n, 0));
+                Buffer dist2(table, r.n * sizeof(float));
+                Buffer work(table, table->cluster_assign_workspace(r.n, r.k, dim));
+                cluster_bounds b = {n2.as<float>(), mv.as<double>(), near.as<double>(), far.as<double>()};
+                for (float step : {0.0f, 0.001f, 0.05f, 0.0f, 1.0f, 0.01f}) {
+                    std::mt19937 random(static_cast<unsigned>(step * 1000));
+                    std::normal_distribution<float> normal;
+                    for (int64_t j = 0; j < k; j++) {
+                        std::vector<float> old(&r.centres[j * dim], &r.centres[j * dim] + dim);
+                        for (int64_t d = 0; d < dim; d++)
+                            r.centres[j * dim + d] += step * normal(random) * (j % 3 == 0);
+                        moved[j] = std::sqrt(distance2(old.data(), &r.centres[j * dim], dim)) * (1 + 1e-12);
+                    }
+                    mv.upload(moved.data(), moved.size() * sizeof(double));
+                    Buffer c = on_device(table, r.centres);
+                    b.moved = mv.as<double>();
+                    ASSERT_OK(table->cluster_reassign(nullptr, labels.as<int32_t>(), nullptr, &b, x.as<float>(),
+                                                      c.as<float>(), r.n, k, dim, work.get()));
+                    const Assigned want = assign(table, r);
+                    ASSERT_EQ(labels.array<int32_t>(), want.labels) << k << " " << dim << " " << step;
+                    b.moved = nullptr;
+                    ASSERT_OK(table->cluster_reassign(nullptr, labels.as<int32_t>(), dist2.as<float>(), &b,
+                                                      x.as<float>(), c.as<float>(), r.n, k, dim, work.get()));
+                    ASSERT_EQ(labels.array<int32_t>(), want.labels);
+                    ASSERT_EQ(dist2.array<float>(), want.dist2);
+                    const std::vector<double> most = near.array<double>(), least = far.array<double>();
+                    for (int64_t i = 0; i < r.n && k > 1; i++)
+                        for (int64_t j = 0; j < k; j++) {
+                            const double d = std::sqrt(distance2(&r.x[i * dim], &r.centres[j * dim], dim));
+                            if (j == want.labels[i]) {
+                                ASSERT_GE(most[i], d) << i;
+                            } else {
+                                ASSERT_LE(least[i], d) << i << " " << j;
+                            }
+                        }
+                }
+            }
+    }
+}
+
 TEST(Cluster, SoftmaxAndEntropy)
 {
     for (const ops *table : present_tables())

@@ -104,10 +104,15 @@ sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *
 sc_status cpu_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                               int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
 
-/* cluster.c, divergence.c */
+/* cluster_assign.c, cluster.c, divergence.c */
 sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
                              int64_t n, int64_t k, int64_t dim, void *workspace);
 size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
+sc_status cpu_cluster_reassign(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
+                               const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
+                               void *workspace);
+sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_t *members,
+                           const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim);
 sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
                              int64_t n, int64_t k, int64_t dim);
 sc_status cpu_cluster_softmax(stream *s, double *p, double *entropy, const float *x, const float *centres,
@@ -118,6 +123,9 @@ sc_status cpu_js_to_mean(stream *s, double *js, const double *p, const double *q
 /* nearest.c */
 sc_status cpu_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                              const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
+sc_status cpu_nearest_update_apart(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows,
+                                   int64_t n, const nearest_rows *centres, const centres_apart *apart,
+                                   const int32_t *from, int64_t to, int64_t dim);
 
 /* design_flush.c, design_pool.c, design_bait.c */
 sc_status cpu_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,

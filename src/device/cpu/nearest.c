@@ -1,4 +1,4 @@
-/* nearest_update: squared distances to the nearest of a growing list of centres, exactly.
+/* nearest_update, nearest_update_apart: squared distances to the nearest of a growing list of centres, exactly.
  *
  * A product in float gives every distance within a bound; only centres that could be nearer than the nearest so
  * far are measured in double, from the rows as they are. The product works on rows and centres less their
@@ -32,7 +32,27 @@ typedef struct nearest_job {
     const int32_t *from;
     double gamma;
     int64_t dim;
+    int32_t *owner; /* or NULL */
 } nearest_job;
+
+/* One product says how near the centre may be; if that is nearer than any so far, double says how near it is. */
+static inline void compare(const nearest_job *job, int64_t row, int64_t centre, float product)
+{
+    const nearest_rows *x = job->rows, *c = job->centres;
+    const int64_t dim = job->dim;
+    const double nx = x->norms[row], nc = c->norms[centre];
+    const double least = nx * nx + nc * nc - 2 * (double)product -
+                         job->gamma * (nx * nc + nx * nx + nc * nc) - (double)dim * 0x1p-125;
+    if (least >= job->dist2[row])
+        return;
+    /* NaN, where a product left the range of float, comes here too. */
+    const double d2 = distance2(x->x + row * dim, c->x + centre * dim, dim);
+    if (d2 < job->dist2[row]) {
+        job->dist2[row] = d2;
+        if (job->owner)
+            job->owner[row] = (int32_t)centre;
+    }
+}
 
 /* Rows first .. first+count-1 against centres at .. at+lines-1; both counts are constants where it is called. */
 static inline __attribute__((always_inline)) void measure(const int count, const int lines,
@@ -44,58 +64,85 @@ static inline __attribute__((always_inline)) void measure(const int count, const
     dots(count, lines, dim, x->centred + first * dim, DTYPE_F32, dim, c->centred + at * dim, DTYPE_F32, dim,
          found);
     for (int i = 0; i < count; i++)
-        for (int r = 0; r < lines; r++) {
-            const int64_t row = first + i, centre = at + r;
-            if (centre < job->from[row])
-                continue;
-            const double nx = x->norms[row], nc = c->norms[centre];
-            const double least = nx * nx + nc * nc - 2 * (double)found[r][i] -
-                                 job->gamma * (nx * nc + nx * nx + nc * nc) - (double)dim * 0x1p-125;
-            if (least >= job->dist2[row])
-                continue;
-            /* NaN, where a product left the range of float, comes here too. */
-            const double d2 = distance2(x->x + row * dim, c->x + centre * dim, dim);
-            if (d2 < job->dist2[row])
-                job->dist2[row] = d2;
-        }
+        for (int r = 0; r < lines; r++)
+            if (at + r >= job->from[first + i])
+                compare(job, first + i, at + r, found[r][i]);
 }
 
 static inline __attribute__((always_inline)) void measure_rows(const int count, const nearest_job *job,
-                                                               int64_t first, int64_t to)
+                                                               int64_t first, int64_t least, int64_t to)
 {
     int64_t at = to;
     for (int i = 0; i < count; i++)
         at = job->from[first + i] < at ? job->from[first + i] : at;
+    at = at < least ? least : at;
     for (; at + WEIGHT_ROWS <= to; at += WEIGHT_ROWS)
         measure(count, WEIGHT_ROWS, job, first, at);
     for (; at < to; at++)
         measure(count, 1, job, first, at);
 }
 
+/* Centres from[row] .. apart->n - 1, those left out that the row's nearest one rules out. */
+static void measure_near(const nearest_job *job, const centres_apart *apart, int64_t row)
+{
+    const float *x = job->rows->centred + row * job->dim;
+    for (int64_t j = job->from[row]; j < apart->n; j++) {
+        const int64_t a = job->owner[row];
+        if (a >= 0 && a < j) {
+            const float *way = apart->apart + a * (2 * apart->capacity - a - 1) / 2 - a - 1;
+            const double reach = 2.000002 * sqrt(job->dist2[row]);
+            while (j < apart->n && (double)way[j] >= reach)
+                j++;
+            if (j == apart->n)
+                return;
+        }
+        float found[WEIGHT_ROWS][TILE_ROWS];
+        dots(1, 1, job->dim, x, DTYPE_F32, job->dim, job->centres->centred + j * job->dim, DTYPE_F32,
+             job->dim, found);
+        compare(job, row, j, found[0][0]);
+    }
+}
+
+static sc_status run_job(const char *name, const nearest_job *given, const centres_apart *apart, int64_t n,
+                         int64_t to)
+{
+    const int64_t dim = given->dim;
+    if (n < 0 || to < 0 || dim <= 0)
+        return sc_fail(SC_INTERNAL, "%s: impossible shape: %lld rows of %lld, %lld centres", name,
+                       (long long)n, (long long)dim, (long long)to);
+    /* dots.h's chain, and one rounding of each side when the mean was taken off */
+    const double chain = ((double)dim / 8 + 14) * 0x1p-24;
+    nearest_job job = *given;
+    job.gamma = chain < 0.25 ? 2 * chain / (1 - 2 * chain) : INFINITY;
+    const int64_t tasks = (n + TILE_ROWS - 1) / TILE_ROWS, known = apart ? apart->n : 0;
+#pragma omp parallel for schedule(dynamic, 4) num_threads(cpu_team(n *dim, tasks))
+    for (int64_t t = 0; t < tasks; t++) {
+        const int64_t first = t * TILE_ROWS, end = n - first < TILE_ROWS ? n : first + TILE_ROWS;
+        for (int64_t i = first; i < end && apart; i++)
+            measure_near(&job, apart, i);
+        if (end - first == TILE_ROWS)
+            measure_rows(TILE_ROWS, &job, first, known, to);
+        else
+            for (int64_t i = first; i < end; i++)
+                measure_rows(1, &job, i, known, to);
+    }
+    return SC_OK;
+}
+
 sc_status cpu_nearest_update(stream *s, double *dist2, const nearest_rows *rows, int64_t n,
                              const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim)
 {
     (void)s;
-    if (n < 0 || to < 0 || dim <= 0)
-        return sc_fail(SC_INTERNAL, "nearest_update: impossible shape: %lld rows of %lld, %lld centres",
-                       (long long)n, (long long)dim, (long long)to);
-    /* dots.h's chain, and one rounding of each side when the mean was taken off */
-    const double chain = ((double)dim / 8 + 14) * 0x1p-24;
-    const nearest_job job = {.dist2 = dist2,
-                             .rows = rows,
-                             .centres = centres,
-                             .from = from,
-                             .gamma = chain < 0.25 ? 2 * chain / (1 - 2 * chain) : INFINITY,
-                             .dim = dim};
-    const int64_t tasks = (n + TILE_ROWS - 1) / TILE_ROWS;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(cpu_team(n *dim, tasks))
-    for (int64_t t = 0; t < tasks; t++) {
-        const int64_t first = t * TILE_ROWS;
-        if (n - first >= TILE_ROWS)
-            measure_rows(TILE_ROWS, &job, first, to);
-        else
-            for (int64_t i = first; i < n; i++)
-                measure_rows(1, &job, i, to);
-    }
-    return SC_OK;
+    const nearest_job job = {.dist2 = dist2, .rows = rows, .centres = centres, .from = from, .dim = dim};
+    return run_job("nearest_update", &job, NULL, n, to);
+}
+
+sc_status cpu_nearest_update_apart(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows,
+                                   int64_t n, const nearest_rows *centres, const centres_apart *apart,
+                                   const int32_t *from, int64_t to, int64_t dim)
+{
+    (void)s;
+    const nearest_job job = {
+        .dist2 = dist2, .rows = rows, .centres = centres, .from = from, .dim = dim, .owner = owner};
+    return run_job("nearest_update_apart", &job, apart, n, to);
 }

@@ -1,0 +1,257 @@
+/* The two steps of Lloyd's iteration, plain and with bounds. */
+#include "select/lloyd.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* An array of the host, freed by lloyd_close, and its place on the device. */
+static sc_status array_open(lloyd *w, int64_t count, size_t size, resident *place)
+{
+    void *host = NULL;
+    sc_status status = sc_alloc(&host, (size_t)count, size);
+    if (status != SC_OK)
+        return status;
+    w->arrays[w->n_arrays++] = host;
+    return resident_open(w->ops, host, (size_t)count * size, place);
+}
+
+static sc_status bounds_open(lloyd *w)
+{
+    sc_status status = SC_OK;
+    SC_TRY(array_open(w, w->n, sizeof(float), &w->norms2));
+    SC_TRY(array_open(w, w->k, sizeof(double), &w->moved));
+    SC_TRY(array_open(w, w->n, sizeof(double), &w->near));
+    SC_TRY(array_open(w, w->n, sizeof(double), &w->far));
+    SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->members));
+    SC_TRY(sc_alloc(&w->summed, (size_t)w->n, sizeof *w->summed));
+    SC_TRY(sc_alloc(&w->offsets, (size_t)w->k + 1, sizeof *w->offsets));
+cleanup:
+    return status;
+}
+
+sc_status lloyd_open(lloyd *w, resident *x, int64_t n, int64_t dim, int64_t k, bool plain, kmeans_result *out)
+{
+    sc_status status = SC_OK;
+    const ops *table = x->ops;
+    *w = (lloyd){.ops = table, .x = x, .n = n, .dim = dim, .k = k};
+    if (!table->cluster_assign || !table->cluster_update || !table->cluster_assign_workspace)
+        return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_assign; use --device cpu",
+                       table->name);
+    w->bounded = !plain && table->cluster_reassign && table->cluster_sums;
+    SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
+    SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
+    SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
+    SC_TRY(resident_open(table, out->centres, (size_t)k * (size_t)dim * sizeof(float), &w->centres));
+    SC_TRY(resident_open(table, out->labels, (size_t)n * sizeof(int32_t), &w->labels));
+    SC_TRY(resident_open(table, out->dist2, (size_t)n * sizeof(float), &w->dist2));
+    SC_TRY(array_open(w, k * dim, sizeof(double), &w->sums));
+    SC_TRY(array_open(w, k, sizeof(int64_t), &w->counts));
+    SC_TRY(sc_alloc(&w->wanted, (size_t)k, sizeof *w->wanted));
+    SC_TRY(sc_alloc(&w->moves, (size_t)k, sizeof *w->moves));
+    SC_TRY(sc_alloc(&w->step2, (size_t)k, sizeof *w->step2));
+    SC_TRY(resident_scratch(table, table->cluster_assign_workspace(n, k, dim), &w->scratch));
+    if (w->bounded)
+        SC_TRY(bounds_open(w));
+cleanup:
+    return status;
+}
+
+void lloyd_close(lloyd *w)
+{
+    resident *places[] = {&w->centres, &w->labels, &w->dist2, &w->sums, &w->counts, &w->scratch,
+                          &w->norms2,  &w->moved,  &w->near,  &w->far,  &w->members};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        resident_close(places[i]);
+    for (int i = 0; i < w->n_arrays; i++)
+        free(w->arrays[i]);
+    free(w->summed);
+    free(w->offsets);
+    free(w->wanted);
+    free(w->moves);
+    free(w->step2);
+    *w = (lloyd){0};
+}
+
+/* --- labels ----------------------------------------------------------------------------------------------- */
+
+sc_status lloyd_assign(lloyd *w, const float *centres, int64_t k)
+{
+    sc_status status = w->ops->cluster_assign(NULL, w->labels.device, w->dist2.device, w->x->device, centres,
+                                              w->n, k, w->dim, w->scratch.device);
+    if (status == SC_OK)
+        status = resident_pull(&w->labels);
+    return status == SC_OK ? resident_pull(&w->dist2) : status;
+}
+
+/* dist2 of all rows becomes |x|^2. */
+static sc_status measure_norms(lloyd *w)
+{
+    sc_status status = SC_OK;
+    resident origin = {0};
+    float *zeros = NULL;
+    SC_TRY(sc_alloc(&zeros, (size_t)w->dim, sizeof *zeros));
+    SC_TRY(resident_open(w->ops, zeros, (size_t)w->dim * sizeof *zeros, &origin));
+    SC_TRY(lloyd_assign(w, origin.device, 1));
+cleanup:
+    resident_close(&origin);
+    free(zeros);
+    return status;
+}
+
+static sc_status reassign(lloyd *w, const double *moved, float *dist2)
+{
+    const cluster_bounds bounds = {w->norms2.device, moved, w->near.device, w->far.device};
+    return w->ops->cluster_reassign(NULL, w->labels.device, dist2, &bounds, w->x->device, w->centres.device,
+                                    w->n, w->k, w->dim, w->scratch.device);
+}
+
+sc_status lloyd_start(lloyd *w)
+{
+    sc_status status = SC_OK;
+    if (w->bounded) {
+        double *near = w->near.host;
+        SC_TRY(measure_norms(w));
+        memcpy(w->norms2.host, w->dist2.host, w->dist2.bytes);
+        for (int64_t i = 0; i < w->n; i++) {
+            near[i] = INFINITY; /* nothing is known of any row yet */
+            w->summed[i] = -1;
+        }
+        SC_TRY(resident_push(&w->norms2));
+        SC_TRY(resident_push(&w->near));
+    }
+    SC_TRY(lloyd_reassign(w));
+cleanup:
+    return status;
+}
+
+sc_status lloyd_reassign(lloyd *w)
+{
+    sc_status status = SC_OK;
+    if (!w->bounded)
+        return lloyd_assign(w, w->centres.device, w->k);
+    SC_TRY(resident_push(&w->moved));
+    SC_TRY(reassign(w, w->moved.device, NULL));
+    SC_TRY(resident_pull(&w->labels));
+cleanup:
+    return status;
+}
+
+sc_status lloyd_measure(lloyd *w)
+{
+    sc_status status = SC_OK;
+    if (!w->bounded)
+        return SC_OK;
+    SC_TRY(reassign(w, NULL, w->dist2.device));
+    SC_TRY(resident_pull(&w->dist2));
+cleanup:
+    return status;
+}
+
+void lloyd_give(lloyd *w, int64_t i, int32_t cluster)
+{
+    ((int32_t *)w->labels.host)[i] = cluster;
+    ((float *)w->dist2.host)[i] = 0;
+}
+
+sc_status lloyd_hand_over(lloyd *w)
+{
+    sc_status status = SC_OK;
+    const int32_t *labels = w->labels.host;
+    if (w->bounded) { /* a row that was given away has bounds that speak of another centre */
+        double *near = w->near.host;
+        SC_TRY(resident_pull(&w->near));
+        for (int64_t i = 0; i < w->n; i++)
+            near[i] = labels[i] == w->summed[i] ? near[i] : INFINITY;
+        SC_TRY(resident_push(&w->near));
+    }
+    SC_TRY(resident_push(&w->labels));
+cleanup:
+    return status;
+}
+
+/* --- means ------------------------------------------------------------------------------------------------ */
+
+/* The rows of every cluster in ascending order, and which clusters have other rows than when they were summed. */
+static void list_members(lloyd *w)
+{
+    const int32_t *labels = w->labels.host;
+    int32_t *members = w->members.host;
+    int64_t *counts = w->counts.host;
+    memset(counts, 0, w->counts.bytes);
+    memset(w->wanted, 0, (size_t)w->k);
+    for (int64_t i = 0; i < w->n; i++) {
+        counts[labels[i]]++;
+        if (labels[i] == w->summed[i])
+            continue;
+        w->wanted[labels[i]] = 1;
+        if (w->summed[i] >= 0)
+            w->wanted[w->summed[i]] = 1;
+        w->summed[i] = labels[i];
+    }
+    for (int64_t j = 0; j < w->k; j++)
+        w->offsets[j + 1] = w->offsets[j] + counts[j];
+    for (int64_t i = 0; i < w->n; i++)
+        members[w->offsets[labels[i]]++] = (int32_t)i;
+    for (int64_t j = w->k; j > 0; j--)
+        w->offsets[j] = w->offsets[j - 1];
+    w->offsets[0] = 0;
+}
+
+sc_status lloyd_sum(lloyd *w)
+{
+    sc_status status = SC_OK;
+    if (w->bounded) {
+        list_members(w);
+        SC_TRY(resident_push(&w->members));
+        SC_TRY(w->ops->cluster_sums(NULL, w->sums.device, w->x->device, w->members.device, w->offsets,
+                                    w->wanted, w->k, w->dim));
+    } else {
+        memset(w->wanted, 1, (size_t)w->k);
+        SC_TRY(w->ops->cluster_update(NULL, w->sums.device, w->counts.device, w->x->device, w->labels.device,
+                                      w->n, w->k, w->dim));
+        SC_TRY(resident_pull(&w->counts));
+    }
+    for (int64_t j = 0; j < w->k; j++)
+        w->moves[j] |= w->wanted[j];
+    SC_TRY(resident_pull(&w->sums));
+cleanup:
+    return status;
+}
+
+sc_status lloyd_move(lloyd *w, double *shift)
+{
+    float *centres = w->centres.host;
+    const double *sums = w->sums.host;
+    const int64_t *counts = w->counts.host, dim = w->dim;
+    double *moved = w->moved.host;
+    *shift = 0;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < w->k; j++) {
+        double step2 = 0;
+        for (int64_t d = 0; d < dim && counts[j] > 0 && w->moves[j]; d++) {
+            const float to = (float)(sums[j * dim + d] / (double)counts[j]);
+            const double by = (double)to - (double)centres[j * dim + d];
+            step2 += by * by;
+            centres[j * dim + d] = to;
+        }
+        w->step2[j] = step2;
+    }
+    for (int64_t j = 0; j < w->k; j++) {
+        *shift += w->step2[j];
+        w->moves[j] = 0;
+        if (w->bounded)
+            moved[j] = sqrt(w->step2[j]) * (1 + (double)(dim + 64) * 0x1p-52);
+    }
+    return resident_push(&w->centres);
+}
+
+sc_status lloyd_variance(lloyd *w, double *variance)
+{
+    const sc_status status = measure_norms(w);
+    *variance = 0;
+    for (int64_t i = 0; i < w->n && status == SC_OK; i++)
+        *variance += (double)((const float *)w->dist2.host)[i];
+    *variance = *variance / (double)w->n / (double)w->dim;
+    return status;
+}
