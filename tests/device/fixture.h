@@ -5,8 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include <dlfcn.h>
-
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -14,50 +12,9 @@
 #include <string>
 #include <vector>
 
-extern "C" {
-#include "device/device.h"
-#include "device/plugin.h"
-}
+#include "tables.h"
 
 using Doubles = std::vector<double>;
-
-inline sc_status plugin_failed(sc_status status, const char *sentence)
-{
-    return sc_fail(status, "%s", sentence);
-}
-
-// The table of a plug-in, or null where it finds no card.
-inline const ops *table_of(const char *path)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        throw std::runtime_error(dlerror());
-    const auto open = reinterpret_cast<plugin_open_function *>(dlsym(library, PLUGIN_OPEN));
-    const plugin_host host = {sizeof(ops), plugin_failed};
-    const ops *table = nullptr;
-    char name[64];
-    return open && open(&host, 0, &table, name, sizeof name) == SC_OK ? table : nullptr;
-}
-
-// The tables present on this machine: the CPU's; the kernels', run by the emulator (tests/emu), where the CUDA headers were
-// found; and the card's, where there is one.
-inline const std::vector<const ops *> &present_tables()
-{
-    static const std::vector<const ops *> tables = [] {
-        std::vector<const ops *> all = {cpu_ops()};
-#ifdef SC_EMU_LIBRARY
-        all.push_back(table_of(SC_EMU_LIBRARY));
-        if (!all.back())
-            throw std::runtime_error(std::string("the emulated table: ") + sc_last_error());
-#endif
-#ifdef SC_CUDA_LIBRARY
-        if (const ops *cuda = table_of(SC_CUDA_LIBRARY))
-            all.push_back(cuda);
-#endif
-        return all;
-    }();
-    return tables;
-}
 
 struct Setting {
     const ops *table;
