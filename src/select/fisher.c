@@ -27,7 +27,12 @@
 #include "select/rotations.h"
 #include "select/strategy.h"
 
-enum { POOL = 1024, BLOCK = 64, FIRST_EVALUATED = 32 /* in a block, by design_pool */ };
+enum {
+    POOL = 1024,
+    BLOCK = 64,
+    MEASURED = 8,         /* |A| is, every so many flushes */
+    FIRST_EVALUATED = 32, /* in a block, by design_pool */
+};
 static const double EQUAL = 2e-10; /* relative: bounds this near do not tell rows apart */
 
 typedef struct design {
@@ -35,9 +40,11 @@ typedef struct design {
     const ops *ops;
     double *gains, *slack, *norms; /* [n] gains of closed rows are -infinity */
     resident d_gains, d_slack, d_norms, d_x;
-    double *s, *a; /* [dim][dim] S and its inverse */
+    double *s, *a; /* [dim][dim] S and its inverse, on the host only where it asks for them */
     resident d_s, d_a, d_l, d_scratch;
+    double trace;         /* of S */
     double a_norm, drift; /* |A| at most; sum of squares of what updates may have added to its error */
+    int64_t n_unmeasured; /* flushes since a_norm was measured */
     int64_t n_built;      /* picks in S when A was last built from it */
     /* the pool and the block */
     int32_t *order;
@@ -54,7 +61,8 @@ typedef struct design {
     int64_t *group_offsets, *left;
     int32_t *groups;
     resident d_group_offsets, d_groups, d_left;
-    int64_t n_wasted, patience; /* rows evaluated for nothing since the last regain, and how many are let pass */
+    int64_t n_wasted,
+        patience; /* rows evaluated for nothing since the last regain, and how many are let pass */
     int64_t t;
     double total;
     selection_pick *out;
@@ -69,13 +77,16 @@ static double bound(const void *context, int64_t i)
 
 /* --- S and its inverse --------------------------------------------------------------------------- */
 
-static void measure_inverse(design *d)
+static sc_status measure_inverse(design *d)
 {
     double sum = 0;
-    for (int64_t i = 0; i < d->task->dim * d->task->dim; i++)
+    const sc_status status = resident_pull(&d->d_a);
+    for (int64_t i = 0; status == SC_OK && i < d->task->dim * d->task->dim; i++)
         sum += d->a[i] * d->a[i];
     const double most = 1 / d->task->lambda;
     d->a_norm = sqrt(sum) < most ? sqrt(sum) : most;
+    d->n_unmeasured = 0;
+    return status;
 }
 
 /* x'Ax is known within this much of |x|^2. Rounding errors of the updates add up as a random walk does. */
@@ -89,19 +100,18 @@ static sc_status build_inverse(design *d, bool *done)
 {
     sc_status status = SC_OK;
     const int64_t dim = d->task->dim;
-    double trace = 0;
     *done = false;
-    for (int64_t k = 0; k < dim; k++)
-        trace += d->s[k * dim + k];
-    if (d->n_built == d->t || !(DBL_EPSILON * trace * d->a_norm < 1e-11))
+    if (d->n_built == d->t)
         return SC_OK;
-    SC_TRY(resident_push(&d->d_s));
+    if (d->n_unmeasured > 0)
+        SC_TRY(measure_inverse(d));
+    if (!(DBL_EPSILON * d->trace * d->a_norm < 1e-11))
+        return SC_OK;
     SC_TRY(d->ops->cholesky(NULL, d->d_l.device, d->d_s.device, dim, done));
     if (!*done)
         return SC_OK;
     SC_TRY(d->ops->cholesky_inverse(NULL, d->d_a.device, d->d_l.device, dim, d->d_scratch.device));
-    SC_TRY(resident_pull(&d->d_a));
-    measure_inverse(d);
+    SC_TRY(measure_inverse(d));
     d->drift = 0;
     d->n_built = d->t;
 cleanup:
@@ -219,6 +229,7 @@ static sc_status flush(design *d, int64_t n)
     for (int64_t i = 0; i < n * dim; i++) {
         d->w32[i] = (float)d->w[i];
         d->x64[i] = (double)d->x_rows[i];
+        d->trace += d->x64[i] * d->x64[i];
         squares += d->w[i] * d->w[i];
     }
     SC_TRY(resident_push(&d->d_w));
@@ -232,10 +243,10 @@ static sc_status flush(design *d, int64_t n)
     SC_TRY(resident_pull(&d->d_slack));
     SC_TRY(d->ops->rank_update(NULL, d->d_a.device, d->d_w.device, dim, n, -1));
     SC_TRY(d->ops->rank_update(NULL, d->d_s.device, d->d_x64.device, dim, n, 1));
-    SC_TRY(resident_pull(&d->d_a));
-    SC_TRY(resident_pull(&d->d_s));
     d->drift += DBL_EPSILON * d->a_norm * DBL_EPSILON * d->a_norm;
-    measure_inverse(d);
+    /* A only becomes smaller, so an old norm is a bound, too; to bring A from a card costs more than a tighter one is worth. */
+    if (++d->n_unmeasured == MEASURED)
+        SC_TRY(measure_inverse(d));
 cleanup:
     return status;
 }
@@ -376,6 +387,7 @@ static sc_status take_given(design *d)
     for (int64_t at = 0; at < n_given; at += BLOCK) {
         const int64_t n = n_given - at < BLOCK ? n_given - at : BLOCK;
         SC_TRY(check_cancelled());
+        SC_TRY(resident_pull(&d->d_a));
         for (int64_t l = 0; l < n; l++) {
             const float *x = d->task->x + d->task->given[at + l] * dim;
             double *w = d->w + l * dim, gain = 0;
@@ -461,7 +473,7 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
         d->s[k * dim + k] = task->lambda;
         d->a[k * dim + k] = 1 / task->lambda;
     }
-    measure_inverse(d);
+    d->trace = (double)dim * task->lambda;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < task->n; i++) {
         double sum = 0;
@@ -479,6 +491,7 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, n * dim * sizeof *task->x, &d->d_x));
     SC_TRY(resident_open(table, d->s, square, &d->d_s));
     SC_TRY(resident_open(table, d->a, square, &d->d_a));
+    SC_TRY(measure_inverse(d));
     SC_TRY(resident_scratch(table, square, &d->d_l));
     SC_TRY(resident_scratch(table, table->cholesky_inverse_workspace(task->dim), &d->d_scratch));
     SC_TRY(resident_open(table, d->rows, m * sizeof *d->rows, &d->d_rows));

@@ -63,11 +63,12 @@ static void put_row(const cover *k, int64_t i, float *x, float *centred, double 
 static sc_status add_centre(cover *k, int64_t row)
 {
     sc_status status = SC_OK;
+    const size_t bytes = (size_t)k->task->dim * sizeof(float), place = (size_t)k->n_centres;
     put_row(k, row, k->c, k->c_centred, k->c_norms, k->n_centres);
     k->n_centres++;
-    SC_TRY(resident_push(&k->d_c));
-    SC_TRY(resident_push(&k->d_c_centred));
-    SC_TRY(resident_push(&k->d_c_norms));
+    SC_TRY(resident_push_part(&k->d_c, place * bytes, bytes));
+    SC_TRY(resident_push_part(&k->d_c_centred, place * bytes, bytes));
+    SC_TRY(resident_push_part(&k->d_c_norms, place * sizeof(double), sizeof(double)));
 cleanup:
     return status;
 }
@@ -150,6 +151,7 @@ cleanup:
 static sc_status load_pool(cover *k, int64_t m)
 {
     sc_status status = SC_OK;
+#pragma omp parallel for schedule(static)
     for (int64_t q = 0; q < m; q++)
         put_row(k, k->order[q], k->x, k->x_centred, k->x_norms, q);
     SC_TRY(resident_push(&k->d_x));

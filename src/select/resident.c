@@ -20,7 +20,14 @@ sc_status resident_scratch(const ops *table, size_t bytes, resident *out)
 
 sc_status resident_push(resident *r)
 {
-    return r->device == r->host ? SC_OK : r->ops->upload(NULL, r->device, r->host, r->bytes);
+    return resident_push_part(r, 0, r->bytes);
+}
+
+sc_status resident_push_part(resident *r, size_t offset, size_t bytes)
+{
+    if (r->device == r->host)
+        return SC_OK;
+    return r->ops->upload(NULL, (char *)r->device + offset, (const char *)r->host + offset, bytes);
 }
 
 sc_status resident_pull(resident *r)

@@ -15,6 +15,7 @@ sc_status resident_open(const ops *table, void *host, size_t bytes, resident *ou
 /* A scratch area on the device; 0 bytes give NULL. */
 sc_status resident_scratch(const ops *table, size_t bytes, resident *out);
 sc_status resident_push(resident *r); /* host to device */
+sc_status resident_push_part(resident *r, size_t offset, size_t bytes);
 sc_status resident_pull(resident *r); /* device to host, and waits for it */
 void resident_close(resident *r);
 

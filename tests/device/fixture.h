@@ -5,78 +5,16 @@
 
 #include <gtest/gtest.h>
 
-#include <dlfcn.h>
-
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-extern "C" {
-#include "device/device.h"
-#include "device/plugin.h"
-}
+#include "tables.h"
 
 using Doubles = std::vector<double>;
-
-inline sc_status plugin_failed(sc_status status, const char *sentence)
-{
-    return sc_fail(status, "%s", sentence);
-}
-
-// The table of a plug-in, or null where it finds no card.
-inline const ops *table_of(const char *path)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        throw std::runtime_error(dlerror());
-    const auto open = reinterpret_cast<plugin_open_function *>(dlsym(library, PLUGIN_OPEN));
-    const plugin_host host = {sizeof(ops), plugin_failed};
-    const ops *table = nullptr;
-    char name[64];
-    return open && open(&host, 0, &table, name, sizeof name) == SC_OK ? table : nullptr;
-}
-
-// The tables present on this machine: the CPU's; the kernels', run by the emulator (tests/emu), where the CUDA headers were
-// found; and the card's, where there is one. SEEDCORN_TEST_TABLES names those wanted, "emu" or "cpu,cuda", and one that is
-// absent then is a failure; SEEDCORN_TEST_EMU another build of the emulated kernels.
-inline const std::vector<const ops *> &present_tables()
-{
-    static const std::vector<const ops *> tables = [] {
-        std::vector<const ops *> all = {cpu_ops()};
-#ifdef SC_EMU_LIBRARY
-        const char *other = getenv("SEEDCORN_TEST_EMU");
-        all.push_back(table_of(other ? other : SC_EMU_LIBRARY));
-        if (!all.back())
-            throw std::runtime_error(std::string("the emulated table: ") + sc_last_error());
-#endif
-#ifdef SC_CUDA_LIBRARY
-        if (const ops *cuda = table_of(SC_CUDA_LIBRARY))
-            all.push_back(cuda);
-#endif
-        const char *wanted = getenv("SEEDCORN_TEST_TABLES");
-        if (!wanted)
-            return all;
-        std::vector<const ops *> some;
-        std::istringstream names(wanted);
-        for (std::string name; std::getline(names, name, ',');) {
-            const size_t before = some.size();
-            for (const ops *table : all)
-                if (name == table->name)
-                    some.push_back(table);
-            if (some.size() == before)
-                throw std::runtime_error("SEEDCORN_TEST_TABLES names the table " + name +
-                                         ", which is absent");
-        }
-        return some;
-    }();
-    return tables;
-}
 
 struct Setting {
     const ops *table;
