@@ -43,7 +43,9 @@ function(sc_floor name)
   if(SC_OPENMP)
     target_link_libraries(sc_${name} PUBLIC OpenMP::OpenMP_C)
   else()
-    target_compile_options(sc_${name} PRIVATE -Wno-unknown-pragmas)
+    # What only the pragmas use is unused without them.
+    target_compile_options(sc_${name} PRIVATE -Wno-unknown-pragmas -Wno-unused-variable -Wno-unused-but-set-variable
+                           -Wno-unused-parameter -Wno-unused-function)
   endif()
   foreach(lower ${ARG_USES})
     if(TARGET sc_${lower})

@@ -34,9 +34,14 @@ bool plugin_find(char *path, size_t size)
         return false;
     char *slash = strrchr(self, '/');
     slash[1] = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (snprintf(path, size, "%s%s%s", self, places[i], PLUGIN) < (int)size && access(path, R_OK) == 0)
-            return true;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char candidate[sizeof self + 64];
+        const int length = snprintf(candidate, sizeof candidate, "%s%s%s", self, places[i], PLUGIN);
+        if (length < 0 || (size_t)length >= size || access(candidate, R_OK) != 0)
+            continue;
+        memcpy(path, candidate, (size_t)length + 1);
+        return true;
+    }
     return false;
 }
 

@@ -213,30 +213,22 @@ void kmeans_free(kmeans_result *r)
 static sc_status time_iteration(const selection_task *task, int64_t k, double *operations)
 {
     sc_status status = SC_OK;
-    workbench w = {0};
+    lloyd w = {0};
     kmeans_result found = {0};
-    double *sums = NULL;
-    int64_t *counts = NULL;
     const int64_t dim = task->dim, enough = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)dim);
     const int64_t n = enough > k ? enough : k;
     resident x = {0};
     SC_TRY(resident_open(task->device->ops, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x,
                          &x));
-    SC_TRY(workbench_open(&w, &x, n, dim, k, &found));
-    SC_TRY(sc_alloc(&sums, (size_t)(k * dim), sizeof *sums));
-    SC_TRY(sc_alloc(&counts, (size_t)k, sizeof *counts));
-    SC_TRY(resident_open(w.ops, sums, (size_t)(k * dim) * sizeof *sums, &w.sums));
-    SC_TRY(resident_open(w.ops, counts, (size_t)k * sizeof *counts, &w.counts));
-    SC_TRY(assign(&w, x.device, k));
+    SC_TRY(lloyd_open(&w, &x, n, dim, k, true, &found));
+    SC_TRY(lloyd_assign(&w, x.device, k));
     if (k > 1)
-        SC_TRY(sum_clusters(&w));
+        SC_TRY(lloyd_sum(&w));
     *operations = 2.0 * (double)n * (double)k * (double)dim;
 cleanup:
-    workbench_close(&w);
+    lloyd_close(&w);
     resident_close(&x);
     kmeans_free(&found);
-    free(sums);
-    free(counts);
     return status;
 }
 
@@ -264,6 +256,9 @@ void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *t
     estimate_resident_add(
         out, "k-means: scratch",
         (int64_t)(table->cluster_assign_workspace ? table->cluster_assign_workspace(n, k, dim) : 0), 1);
+    if (!given && table->cluster_reassign && table->cluster_sums)
+        estimate_resident_add(out, "k-means: bounds and members", n,
+                              sizeof(float) + 2 * sizeof(double) + 2 * sizeof(int32_t));
     estimate_phase_end(out);
     if (given) {
         estimate_work_add(out, "distances to the given centres", 2 * cells * (double)k, 1, probe_lloyd);
