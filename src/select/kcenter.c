@@ -149,6 +149,7 @@ cleanup:
 static sc_status load_pool(cover *k, int64_t m)
 {
     sc_status status = SC_OK;
+#pragma omp parallel for schedule(static)
     for (int64_t q = 0; q < m; q++)
         put_row(k, k->order[q], k->x, k->x_centred, k->x_norms, q);
     SC_TRY(resident_push(&k->d_x));
