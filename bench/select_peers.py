@@ -8,6 +8,11 @@ product of a matrix and a vector a pick, `fisher, textbook` the quadratic form o
 are timed and scaled), `js` a full scan a pick, `kcenter` the distances of all rows to the newest pick, `bait` (at most
 500 picks) both quadratic forms of every row. The objective of both sides is printed: equal to the last digits, or the
 comparison means nothing. Quote ratios, not seconds.
+
+Two libraries stand beside, where they are installed (`scripts/peers --selection`), on 6,000 rows, through our Python driver
+(SEEDCORN_LIBRARY names its library): `fisher submodlib` is its LogDeterminant over the matrix of all products, whose
+making counts, and must choose the same rows; `facility apricot` its FacilityLocation over all cosines, beside ours with
+the `neighbours` nearest ones, both judged by the likeness over all rows.
 """
 import argparse
 import json
@@ -123,6 +128,64 @@ def distributions(x, k=64, seed=0):
     return p / p.sum(1, keepdims=True)
 
 
+# --- libraries -----------------------------------------------------------------------------------------------------
+
+
+def chosen_by_ours(strategy, x, picks, threads):
+    sys.path.insert(0, str(ROOT / "python"))
+    import seedcorn
+
+    return seedcorn.Selector(strategy, picks, threads=threads).fit(x).rows_.tolist()
+
+
+def submodlib_fisher(x, picks):
+    from submodlib.functions.logDeterminant import LogDeterminantFunction
+
+    function = LogDeterminantFunction(n=len(x), mode="dense", lambdaVal=1, sijs=x @ x.T)
+    return [row for row, _ in function.maximize(picks, show_progress=False)]
+
+
+def cosines(x):
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.maximum(unit @ unit.T, 0)
+
+
+def apricot_facility(x, picks):
+    import apricot
+
+    return apricot.FacilityLocationSelection(picks, metric="precomputed").fit(cosines(x)).ranking.tolist()
+
+
+def log_det(x, rows):
+    chosen = x[rows].astype(np.float64)
+    return float(np.linalg.slogdet(np.eye(len(rows)) + chosen @ chosen.T)[1])
+
+
+def served(x, rows):
+    return float(cosines(x)[:, rows].max(axis=1).mean())
+
+
+LIBRARIES = {"fisher submodlib": ("submodlib", submodlib_fisher, log_det),
+             "facility apricot": ("apricot", apricot_facility, served)}
+
+
+def beside_library(name, x, picks, threads):
+    package, function, judge = LIBRARIES[name]
+    try:
+        __import__(package)
+    except ImportError:
+        print(f"select_peers: {package} is not installed, {name} is left out; `scripts/peers --selection` installs it",
+              file=sys.stderr)
+        return
+    strategy = name.split()[0]
+    function(x[:200], 5)  # compiled, loaded
+    seconds, theirs_rows = timed(function, x, picks)
+    ours_seconds, rows = min(timed(chosen_by_ours, strategy, x, picks, threads) for _ in range(3))
+    same = sum(a == b for a, b in zip(rows, theirs_rows))
+    print(f"| {name} | {ours_seconds:.2f} | {len(x)} rows, {same} of {picks} picks the same | {seconds:.1f} | "
+          f"**{seconds / ours_seconds:.1f}** | {judge(x, rows):.8g} | {judge(x, theirs_rows):.8g} |", flush=True)
+
+
 # --- the driver ------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +233,8 @@ def main():
     parser.add_argument("--dim", type=int, default=576)
     parser.add_argument("--picks", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="fisher,fisher textbook,js,kcenter,bait", help="names, separated by commas")
+    parser.add_argument("--only", default="fisher,fisher textbook,js,kcenter,bait,fisher submodlib,facility apricot",
+                        help="names, separated by commas")
     options = parser.parse_args()
     x = make_rows(options.rows, options.dim)
     print(f"{options.rows} x {options.dim}, {options.picks} picks, {options.threads} threads, numpy {np.__version__}\n")
@@ -179,6 +243,9 @@ def main():
         path = os.path.join(folder, "rows.npy")
         np.save(path, x)
         for name in options.only.split(","):
+            if name in LIBRARIES:
+                beside_library(name, x[:6000], min(options.picks, 500), options.threads)
+                continue
             picks = min(options.picks, 500) if name == "bait" else options.picks
             ours = run_ours(options, path, name.split()[0], picks)
             for what, seconds, value in theirs(name, x, picks):

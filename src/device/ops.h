@@ -58,9 +58,10 @@ typedef struct centres_apart {
 /* What is known of rows between two of Lloyd's iterations, in exact arithmetic (Hamerly 2010). */
 typedef struct cluster_bounds {
     const float *norms2; /* [n] |x|^2, rounded once */
-    const double *moved; /* [k] how far each centre has gone since the last call, at least; NULL: none has, labels stand */
-    double *near;        /* [n] in and out: the distance to the row's centre, at most; infinity: not known */
-    double *far;         /* [n] in and out: the distance to any other, at least; 0: not known */
+    const double *
+        moved; /* [k] how far each centre has gone since the last call, at least; NULL: none has, labels stand */
+    double *near; /* [n] in and out: the distance to the row's centre, at most; infinity: not known */
+    double *far;  /* [n] in and out: the distance to any other, at least; 0: not known */
 } cluster_bounds;
 
 /* Greedy D-optimal picks inside a pool of rows whose best is known to beat all others: S = lambda I + sum of
@@ -263,8 +264,8 @@ struct ops {
                                 const nearest_rows *centres, const int32_t *from, int64_t to, int64_t dim);
     /* The same bytes, where it is known how far some centres lie apart: owner[i] is the nearest so far of row i (-1:
      * none), and a centre twice as far from that one as the row is cannot be nearer. A table may lack it. */
-    sc_status (*nearest_update_apart)(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows, int64_t n,
-                                      const nearest_rows *centres, const centres_apart *apart,
+    sc_status (*nearest_update_apart)(stream *s, double *dist2, int32_t *owner, const nearest_rows *rows,
+                                      int64_t n, const nearest_rows *centres, const centres_apart *apart,
                                       const int32_t *from, int64_t to, int64_t dim);
     /* js[i] = JS(p_i || q) in nats */
     sc_status (*js_to_mean)(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);

@@ -311,26 +311,17 @@ cleanup:
     return status;
 }
 
-static double total_slack(const design *d)
-{
-    double total = 0;
-    for (int64_t i = 0; i < d->task->n; i++)
-        total += d->gains[i] != -INFINITY ? d->slack[i] : 0;
-    return total;
-}
-
 /* Bounds that every flush has loosened a little are made anew, once that costs no more than to go on. */
 static sc_status tighten(design *d)
 {
-    const double before = total_slack(d);
     const regain_task task = {d->ops,     &d->d_x,      &d->d_norms,     &d->d_a,
                               d->task->n, d->task->dim, inverse_error(d)};
     if (d->n_wasted <= d->patience)
         return SC_OK;
-    const sc_status status = regain(&task, d->gains, d->slack);
+    bool helped;
+    const sc_status status = regain(&task, d->gains, d->slack, &helped);
     d->n_wasted = 0;
-    if (total_slack(d) > 0.5 * before)
-        d->patience *= 4;
+    d->patience *= helped ? 1 : 4;
     return status;
 }
 

@@ -21,7 +21,7 @@
 #include "select/resident.h"
 #include "select/strategy.h"
 
-enum { POOL = 4096, FIRST = 64, BATCH = 1024, BINS = 64 };
+enum { POOL = 4096, FIRST = 16, MANY = 64 /* picks of a round */, BATCH = 1024, BINS = 64 };
 static const double ROUNDING = 4e-15; /* of a computed JS, generously */
 
 /* Rows outside of the pool, by the reach they had when it was made. */
@@ -319,7 +319,7 @@ static sc_status pick_round(scan *s, selection_pick *picks, progress *p)
     }
     if (s->t == before)
         s->pool_size *= 2;
-    else if (s->t - before >= FIRST && s->pool_size > POOL)
+    else if (s->t - before >= MANY && s->pool_size > POOL)
         s->pool_size /= 2;
 cleanup:
     return status;

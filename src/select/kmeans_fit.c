@@ -188,9 +188,8 @@ static void solve_one(batch *b, int64_t p)
     const size_t centres = (size_t)p * (size_t)o->clusters * (size_t)b->dim;
     const answer out = {b->out.centres + centres, b->out.labels ? b->out.labels + first : NULL,
                         b->out.dist2 ? b->out.dist2 + first : NULL, b->out.result ? b->out.result + p : NULL};
-    const sc_status status =
-        solve(o, b->ops, b->x + (size_t)(first * b->dim) * dtype_size(rows_type(o)), n, b->dim,
-              o->centres ? o->centres + centres : NULL, true, &out);
+    const sc_status status = solve(o, b->ops, b->x + (size_t)(first * b->dim) * dtype_size(rows_type(o)), n,
+                                   b->dim, o->centres ? o->centres + centres : NULL, true, &out);
     if (status == SC_OK)
         return;
     pthread_mutex_lock(&b->lock);

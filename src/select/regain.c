@@ -34,14 +34,24 @@ static void merge(const regain_task *t, const double *taken, const double *may, 
     }
 }
 
-sc_status regain(const regain_task *t, double *gains, double *slack)
+static double total_slack(const regain_task *t, const double *gains, const double *slack)
+{
+    double total = 0;
+    for (int64_t i = 0; i < t->n; i++)
+        total += gains[i] != -INFINITY ? slack[i] : 0;
+    return total;
+}
+
+sc_status regain(const regain_task *t, double *gains, double *slack, bool *helped)
 {
     sc_status status = SC_OK;
     const size_t n = (size_t)t->n, square = (size_t)t->dim * (size_t)t->dim;
     double *l = NULL, *taken = NULL, *may = NULL, norm;
     float *w = NULL;
+    const double before = total_slack(t, gains, slack);
     bool definite = false;
     resident d_l = {0}, d_w = {0}, d_taken = {0}, d_may = {0};
+    *helped = false;
     SC_TRY(sc_alloc(&l, square, sizeof *l));
     SC_TRY(sc_alloc(&w, square, sizeof *w));
     SC_TRY(sc_alloc(&taken, n, sizeof *taken));
@@ -60,6 +70,7 @@ sc_status regain(const regain_task *t, double *gains, double *slack)
     SC_TRY(resident_pull(&d_taken));
     SC_TRY(resident_pull(&d_may));
     merge(t, taken, may, norm * norm, gains, slack);
+    *helped = total_slack(t, gains, slack) <= 0.5 * before;
 cleanup:
     resident_close(&d_l);
     resident_close(&d_w);

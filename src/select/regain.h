@@ -12,7 +12,7 @@ typedef struct regain_task {
 } regain_task;
 
 /* gains [n] and slack [n] of the host, -infinity left alone: x' A x in one product in float where that says more than
- * what stands there. The lower bound, too, is within the slack. */
-sc_status regain(const regain_task *t, double *gains, double *slack);
+ * what stands there. *helped: the slack of all has become half of what it was, or less. */
+sc_status regain(const regain_task *t, double *gains, double *slack, bool *helped);
 
 #endif

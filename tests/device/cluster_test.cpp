@@ -179,8 +179,8 @@ TEST(Cluster, SumsOfSomeClustersAreThoseOfAll)
         ASSERT_EQ(table->cluster_update(nullptr, all.as<double>(), counts.as<int64_t>(), x.as<float>(),
                                         l.as<int32_t>(), r.n, r.k, r.dim),
                   SC_OK);
-        ASSERT_EQ(table->cluster_sums(nullptr, some.as<double>(), x.as<float>(), m.as<int32_t>(), offsets.data(),
-                                      wanted.data(), r.k, r.dim),
+        ASSERT_EQ(table->cluster_sums(nullptr, some.as<double>(), x.as<float>(), m.as<int32_t>(),
+                                      offsets.data(), wanted.data(), r.k, r.dim),
                   SC_OK);
         const std::vector<double> want = all.array<double>(), got = some.array<double>();
         for (int64_t j = 0; j < r.k; j++)
@@ -200,7 +200,8 @@ TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
                 Rows r = random_rows(517, k, dim, 1, static_cast<unsigned>(k + dim));
                 for (int64_t i = 0; i < r.n; i++)
                     for (int64_t d = 0; d < r.dim; d++) // most rows lie near a centre
-                        r.x[i * dim + d] = r.centres[(i % k) * dim + d] + (i % 9 ? 0.2f : 1.0f) * r.x[i * dim + d];
+                        r.x[i * dim + d] =
+                            r.centres[(i % k) * dim + d] + (i % 9 ? 0.2f : 1.0f) * r.x[i * dim + d];
                 std::vector<float> norms2, zeros(dim);
                 for (int64_t i = 0; i < r.n; i++)
                     norms2.push_back(static_cast<float>(distance2(&r.x[i * dim], zeros.data(), dim)));
@@ -224,8 +225,8 @@ TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
                     mv.upload(moved.data(), moved.size() * sizeof(double));
                     Buffer c = on_device(table, r.centres);
                     b.moved = mv.as<double>();
-                    ASSERT_OK(table->cluster_reassign(nullptr, labels.as<int32_t>(), nullptr, &b, x.as<float>(),
-                                                      c.as<float>(), r.n, k, dim, work.get()));
+                    ASSERT_OK(table->cluster_reassign(nullptr, labels.as<int32_t>(), nullptr, &b,
+                                                      x.as<float>(), c.as<float>(), r.n, k, dim, work.get()));
                     const Assigned want = assign(table, r);
                     ASSERT_EQ(labels.array<int32_t>(), want.labels) << k << " " << dim << " " << step;
                     b.moved = nullptr;

@@ -135,7 +135,8 @@ TEST(KmeansFitMany, IsFitOnEveryProblem)
         for (int64_t i = 0; i < g.n; i++)
             g.x[i * g.dim + i % 5] += 4 + (float)(i / 300) * 100; // problems with means of their own
     });
-    const std::vector<int64_t> offsets = {0, 600, 601, 640, 645, 900}; // one large, one row, fewer than clusters
+    const std::vector<int64_t> offsets = {0,   600, 601,
+                                          640, 645, 900}; // one large, one row, fewer than clusters
     const int64_t n = 5, k = 6;
     for (int threads : {1, 2, 3}) {
         sc_kmeans_options o = sc_kmeans_default();
@@ -171,18 +172,21 @@ TEST(KmeansFitMany, NamesTheProblem)
     const std::vector<int64_t> offsets = {0, 20, 40, 60}, odd = {0, 20, 20, 60};
     start[2 * 6 + 4] = INFINITY, start[6 + 1] = INFINITY;
     o.centres = start.data();
-    EXPECT_EQ(sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 3, 3, centres.data(), nullptr, nullptr, nullptr),
-              SC_BAD_INPUT);
+    EXPECT_EQ(
+        sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 3, 3, centres.data(), nullptr, nullptr, nullptr),
+        SC_BAD_INPUT);
     EXPECT_NE(std::string(sc_last_error()).find("problem 1: the centres: centre 0"), std::string::npos)
         << sc_last_error();
     o.centres = nullptr;
     EXPECT_EQ(sc_kmeans_fit_many(&o, d.x.data(), odd.data(), 3, 3, centres.data(), nullptr, nullptr, nullptr),
               SC_USAGE);
-    EXPECT_EQ(sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 0, 3, centres.data(), nullptr, nullptr, nullptr),
-              SC_USAGE);
+    EXPECT_EQ(
+        sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 0, 3, centres.data(), nullptr, nullptr, nullptr),
+        SC_USAGE);
     d.x[50 * 3 + 1] = NAN;
-    EXPECT_EQ(sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 3, 3, centres.data(), nullptr, nullptr, nullptr),
-              SC_BAD_INPUT);
+    EXPECT_EQ(
+        sc_kmeans_fit_many(&o, d.x.data(), offsets.data(), 3, 3, centres.data(), nullptr, nullptr, nullptr),
+        SC_BAD_INPUT);
     EXPECT_NE(std::string(sc_last_error()).find("row 50"), std::string::npos) << sc_last_error();
 }
 

@@ -87,7 +87,7 @@ sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_
                        (long long)dim);
     const int64_t columns = k >= 32 || dim < SUM_COLUMNS ? dim : SUM_COLUMNS;
     const int64_t parts = (dim + columns - 1) / columns, tasks = k * parts;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(offsets[k] *dim, tasks))
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(offsets[k] * dim, tasks))
     for (int64_t task = 0; task < tasks; task++) {
         const int64_t j = task / parts, c = task % parts * columns;
         const int64_t width = dim - c < columns ? dim - c : columns;

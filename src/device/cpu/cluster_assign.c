@@ -142,9 +142,9 @@ static void decide_block(const assign_job *t, block *rows)
         return;
     /* Where no row was left out, the next block's are those that follow. */
     const int64_t last = rows->rows[rows->count - 1];
-    const int64_t ahead = last - rows->rows[0] >= rows->count        ? 0
-                          : t->n - 1 - last < t->block_rows ? t->n - 1 - last
-                                                            : t->block_rows;
+    const int64_t ahead = last - rows->rows[0] >= rows->count ? 0
+                          : t->n - 1 - last < t->block_rows   ? t->n - 1 - last
+                                                              : t->block_rows;
     cpu_score_rows(&t->scores, rows->count, rows->x, rows->norms, rows->lows, rows->best,
                    rows->x[rows->count - 1] + t->dim, ahead * t->dim);
     for (int r = 0; r < rows->count; r++)
@@ -209,8 +209,7 @@ sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const flo
                              int64_t n, int64_t k, int64_t dim, void *workspace)
 {
     (void)s;
-    assign_job t = {
-        .x = x, .centres = centres, .labels = labels, .dist2 = dist2, .n = n, .k = k, .dim = dim};
+    assign_job t = {.x = x, .centres = centres, .labels = labels, .dist2 = dist2, .n = n, .k = k, .dim = dim};
     const sc_status status = job_open("cluster_assign", &t, workspace);
     if (status != SC_OK)
         return status;
@@ -244,7 +243,7 @@ static void find_gaps(const assign_job *t)
             t->gap[j] = 0;
         return;
     }
-#pragma omp parallel for schedule(dynamic) num_threads(team_of(k *k *t->dim, blocks))
+#pragma omp parallel for schedule(dynamic) num_threads(team_of(k *k * t->dim, blocks))
     for (int64_t at = 0; at < blocks; at++) {
         const int64_t first = at * t->block_rows;
         block rows = empty_block(t);
@@ -302,9 +301,9 @@ static bool keeps_label(const assign_job *t, int64_t i, const farthest *f)
     const float norm2 = t->b->norms2[i], norm = sqrtf(norm2) * (1 + 0x1p-20f);
     if (!score_in_range(&t->scores, (double)norm))
         return false;
-    const double near2 = (double)norm2 * (1 + 0x1p-23) +
-                         (double)cpu_score_one(&t->scores, t->x + i * t->dim, norm,
-                                               t->centres + (int64_t)label * t->dim, label);
+    const double near2 =
+        (double)norm2 * (1 + 0x1p-23) + (double)cpu_score_one(&t->scores, t->x + i * t->dim, norm,
+                                                              t->centres + (int64_t)label * t->dim, label);
     const double now = square_root(near2) * (1 + 1e-12);
     t->b->near[i] = now < near ? now : near;
     return t->b->near[i] * (1 + t->slack) < limit;
