@@ -287,6 +287,18 @@ def floor_seconds(part, line, peaks):
     return 4 * rows * dim / bandwidth  # kcenter: the rows once; k-means: the rows once an iteration
 
 
+def find_peaks(lines):
+    """Of the part machine; where that is absent, the bandwidth of our own copy, and no number (NaN) for the rest."""
+    peaks = dict.fromkeys(["copy_bytes_per_s", "fp32_flops", "tf32_flops", "bf16_flops", "fp64_flops"], math.nan)
+    for line in lines:
+        if line["part"] == "kernel" and line["name"] == "copy":
+            peaks["copy_bytes_per_s"] = line["bytes"] / line["ms"] * 1e3
+    for line in lines:
+        if line["part"] == "machine":
+            peaks.update(line)
+    return peaks
+
+
 def print_machine(lines, peaks):
     names = [line for line in lines if line["part"] == "rows" or "rows" in line]
     if names:
@@ -309,7 +321,7 @@ def print_selections(lines, peaks):
         mine = ours[0]
         picks = int(mine["picks"]) if "partial" not in mine else max([int(mine["picks"]), *(t["of"] for t in theirs)])
         floor = floor_seconds(part, {**mine, "picks": picks}, peaks)
-        shape = f"{int(mine['rows'])} x {int(mine['dim'])}, {picks} picks"
+        shape = f"{int(mine['rows'])} x {int(mine['dim'])}, {picks} picks{', ours cut off' if 'partial' in mine else ''}"
         for their in theirs or [None]:
             print(f"| {part} | {shape} | {seconds_text(mine, picks)} | "
                   + (f"{their['variant']} | {seconds_text(their, picks)} | {scaled(their, picks) / scaled(mine, picks):.1f} "
@@ -350,13 +362,10 @@ def print_kernels(lines, peaks):
 
 def table(options):
     lines = read_lines(options.file)
-    machines = [line for line in lines if line["part"] == "machine"]
-    if not machines:
-        sys.exit(f"gpu_select: {options.file} has no line of the part machine, so there is nothing to compare with; run "
-                 "'gpu_select.py machine' and add its line")
-    print_machine(lines, machines[-1])
-    print_selections(lines, machines[-1])
-    print_kernels(lines, machines[-1])
+    peaks = find_peaks(lines)
+    print_machine(lines, peaks)
+    print_selections(lines, peaks)
+    print_kernels(lines, peaks)
 
 
 def main():
@@ -385,4 +394,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"gpu_select: {error}")
