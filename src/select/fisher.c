@@ -178,17 +178,45 @@ cleanup:
     return status;
 }
 
+/* A bound that, going by every SAMPLED-th row, some four pools of rows are above; -infinity where there are few rows. */
+static double likely_floor(design *d)
+{
+    enum { SAMPLED = 64, ABOVE = 4 * POOL / SAMPLED };
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->task->n && d->task->n >= 16 * POOL; i += SAMPLED)
+        if (d->gains[i] != -INFINITY)
+            d->order[n++] = (int32_t)i;
+    if (n < 2 * ABOVE)
+        return -INFINITY;
+    double floor = INFINITY;
+    order_split(d->order, n, ABOVE, bound, d);
+    for (int64_t i = 0; i < ABOVE; i++)
+        floor = bound(d, d->order[i]) < floor ? bound(d, d->order[i]) : floor;
+    return floor;
+}
+
+/* Splits off the pool among the open rows with at least this bound; returns its size. */
+static int64_t split_above(design *d, double floor, design_pool *pool)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->task->n; i++)
+        if (d->gains[i] != -INFINITY && bound(d, i) >= floor)
+            d->order[n++] = (int32_t)i;
+    const int64_t m = n < POOL ? n : POOL;
+    split(d, n, m, pool);
+    return m;
+}
+
 /* Gathers the pool: the rows with the highest bounds. */
 static sc_status form_pool(design *d, design_pool *pool, int64_t *n_pool)
 {
     sc_status status = SC_OK;
-    const int64_t n = d->task->n, dim = d->task->dim;
-    int64_t n_left = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (d->gains[i] != -INFINITY)
-            d->order[n_left++] = (int32_t)i;
-    const int64_t m = n_left < POOL ? n_left : POOL;
-    split(d, n_left, m, pool);
+    const int64_t dim = d->task->dim;
+    /* Rows below a floor are left out of the sorting if it turns out that they are below tau and its equals. */
+    const double floor = likely_floor(d);
+    int64_t m = split_above(d, floor, pool);
+    if (floor > -INFINITY && !(pool->tau > 0 && pool->tau * (1 - 3 * EQUAL) > floor))
+        m = split_above(d, -INFINITY, pool);
     order_ascending(d->order, m);
     for (int64_t q = 0; q < m; q++) {
         const int64_t row = d->order[q];
