@@ -650,6 +650,11 @@ void fisher_plan(const selection_task *task, estimate *out)
         out, "pool: products and scratch",
         (int64_t)(table->design_pool_workspace ? table->design_pool_workspace(m, dim, BLOCK) : 0), 1);
     estimate_resident_add(out, "block of picks", BLOCK * dim * 2, sizeof(double) + sizeof(float));
+    if (picks + before > 16 * BLOCK) { /* bounds become loose in a dozen blocks or more */
+        estimate_resident_add(out, "factor of the inverse, for new bounds", dim * dim,
+                              sizeof(double) + sizeof(float));
+        estimate_resident_add(out, "new gains and slack", 2 * n, sizeof(double));
+    }
     if (task->limits->group_offsets)
         estimate_resident_add(out, "what the groups have left", task->limits->n_groups, sizeof(int64_t));
     estimate_work_add(out, "products of blocks of picks with all rows",

@@ -339,13 +339,17 @@ void kcenter_plan(const selection_task *task, estimate *out)
 {
     const int64_t n = task->n, dim = task->dim, m = n < POOL ? n : POOL, b = task->n_given + task->budget;
     const double picks = (double)limits_likely(task->limits, task->budget), passes = 10;
-    estimate_array_add(out, "distances, when they were taken, rows in order", n,
-                       sizeof(double) + 2 * sizeof(int32_t));
+    estimate_array_add(out, "distances, when they were taken, to which centre, rows in order", n,
+                       sizeof(double) + 3 * sizeof(int32_t));
+    if (task->device->ops->nearest_update_apart && b > 1 && b <= MOST_APART)
+        estimate_resident_add(out, "how far centres are apart", b * (b - 1) / 2 + APART * b,
+                              sizeof *((cover *)NULL)->apart);
     estimate_resident_add(out, "centres: rows, centred rows, norms",
                           b * (2 * dim * (int64_t)sizeof(float) + (int64_t)sizeof(double)), 1);
     estimate_resident_add(
         out, "pool: rows, centred rows, norms, distances",
-        m * (2 * dim * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(double) + (int64_t)sizeof(int32_t)), 1);
+        m * (2 * dim * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(double) + 2 * (int64_t)sizeof(int32_t)),
+        1);
     estimate_array_add(out, "mean", dim, sizeof(double));
     /* Every row is looked at some ten times, the pool's at every pick. */
     estimate_work_add(out, "distances of rows to picks",
