@@ -105,7 +105,6 @@ __global__ void __launch_bounds__(PANEL) diagonal_kernel(double *l, int64_t dim,
     for (int j = 0; j < width && i < width; j++)
         block[i][j] = l[(at + i) * dim + at + j];
     bool definite = l[0] == l[0];
-    __syncwarp();
     for (int j = 0; j < width; j++) {
         if (i == j) {
             double pivot = block[j][j];

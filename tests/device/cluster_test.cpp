@@ -101,6 +101,23 @@ TEST(Cluster, DecidesNearTiesInDouble)
     }
 }
 
+// The error of a product grows with the centre's length: two long centres among short ones, wherever they stand.
+TEST(Cluster, DecidesNearTiesOfLongCentresAmongShort)
+{
+    for (const ops *table : present_tables())
+        for (int64_t at : {0, 1, 2, 4, 8, 16}) {
+            Rows r = random_rows(200, 64, 96, 1, 8);
+            float *one = &r.centres[at * r.dim], *other = &r.centres[(at + 32) * r.dim];
+            for (int64_t d = 0; d < r.dim; d++) {
+                one[d] *= 1000;
+                other[d] = d == at ? std::nextafter(one[d], 0.0f) : one[d];
+                for (int64_t i = 0; i < r.n; i++)
+                    r.x[i * r.dim + d] += one[d];
+            }
+            expect_nearest(r, assign(table, r));
+        }
+}
+
 TEST(Cluster, GivesTiesToTheLowestCentre)
 {
     for (const ops *table : present_tables()) {
