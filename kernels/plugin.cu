@@ -8,9 +8,10 @@ extern "C" {
 #include "device/plugin.h"
 }
 
-/* What the host passed in, and the card that was opened. */
+/* What the host passed in, and the card that was opened: one a process, for operations are not told which. */
 static plugin_host host;
 static int card;
+static bool opened;
 
 sc_status sc_fail(sc_status status, const char *format, ...)
 {
@@ -112,10 +113,16 @@ sc_plugin_open(const plugin_host *caller, int32_t index, const ops **out, char *
     if (index < 0 || index >= n_cards)
         return sc_fail(SC_DEVICE, "--device cuda:%d: this machine has %d card%s, numbered from 0", index,
                        n_cards, n_cards == 1 ? "" : "s");
+    if (opened && index != card)
+        return sc_fail(
+            SC_DEVICE,
+            "--device cuda:%d: this process works on card %d already; give each card a process of its own",
+            index, card);
     card = index;
     const cudaError_t chosen = cudaSetDevice(card);
     if (chosen != cudaSuccess)
         return cuda_status("--device cuda", chosen);
+    opened = true;
     *out = table();
     return describe(index, name, name_size);
 }

@@ -2,11 +2,12 @@
  * are written once against it.
  *
  * Rules. The caller owns all memory; operations never allocate device memory and never
- * synchronise. Pointers are device pointers. Matrices are row-major: [rows][cols] with cols
- * contiguous unless a leading dimension (ld*, in elements) is given. `dtype` arguments speak of the
- * activation or weight they stand beside: DTYPE_F32 or DTYPE_BF16; gradients of weights, moments,
- * statistics (rstd, lse), losses and LoRA matrices are always float. Sums over rows run in a fixed
- * order: the same inputs give the same bytes for the same number of threads.
+ * synchronise, but for a result that goes to the host, which they wait for. Pointers are device
+ * pointers. Matrices are row-major: [rows][cols] with cols contiguous unless a leading dimension
+ * (ld*, in elements) is given. `dtype` arguments speak of the activation or weight they stand
+ * beside: DTYPE_F32 or DTYPE_BF16; gradients of weights, moments, statistics (rstd, lse), losses
+ * and LoRA matrices are always float. Sums over rows run in a fixed order: the same inputs give the
+ * same bytes for the same number of threads.
  *
  * `workspace` points to as many bytes as <op>_workspace() tells, or NULL where that is 0.
  * An operation that a table lacks is NULL. Every function returns sc_status.
@@ -58,8 +59,8 @@ typedef struct centres_apart {
 /* What is known of rows between two of Lloyd's iterations, in exact arithmetic (Hamerly 2010). */
 typedef struct cluster_bounds {
     const float *norms2; /* [n] |x|^2, rounded once */
-    const double *
-        moved; /* [k] how far each centre has gone since the last call, at least; NULL: none has, labels stand */
+    const double
+        *moved;   /* [k] how far each centre has gone since the last call, at least; NULL: labels stand */
     double *near; /* [n] in and out: the distance to the row's centre, at most; infinity: not known */
     double *far;  /* [n] in and out: the distance to any other, at least; 0: not known */
 } cluster_bounds;

@@ -7,10 +7,17 @@
 
 static const double PROBE_OPERATIONS = 1e8, PROBE_SECONDS = 0.05;
 
+/* Where there is no room for one more, the last one stands for all that follow. */
 static void add(estimate *e, const char *name, int64_t n, size_t size, bool resident)
 {
-    if (e->n_arrays < (int)(sizeof e->arrays / sizeof *e->arrays) && n > 0)
+    enum { MOST = sizeof e->arrays / sizeof *e->arrays };
+    if (n <= 0)
+        return;
+    if (e->n_arrays < MOST)
         e->arrays[e->n_arrays++] = (estimate_array){name, n * (int64_t)size, e->phase, resident};
+    else
+        e->arrays[MOST - 1] =
+            (estimate_array){"and more", e->arrays[MOST - 1].bytes + n * (int64_t)size, 0, true};
 }
 
 void estimate_array_add(estimate *e, const char *name, int64_t n, size_t size)
@@ -35,8 +42,11 @@ void estimate_phase_end(estimate *e)
 
 void estimate_work_add(estimate *e, const char *name, double operations, double passes, estimate_probe probe)
 {
-    if (e->n_work < (int)(sizeof e->work / sizeof *e->work))
+    enum { MOST = sizeof e->work / sizeof *e->work };
+    if (e->n_work < MOST)
         e->work[e->n_work++] = (estimate_work){name, operations, passes, probe, 0};
+    else
+        e->work[MOST - 1] = (estimate_work){"and more, not timed", 0, 0, NULL, 0};
 }
 
 static int64_t most_bytes(const estimate *e, bool resident_only)

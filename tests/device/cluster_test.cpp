@@ -31,13 +31,6 @@ double distance2(const float *a, const float *b, int64_t dim)
     return static_cast<double>(sum);
 }
 
-template <typename T> Buffer on_device(const ops *table, const std::vector<T> &values)
-{
-    Buffer b(table, values.size() * sizeof(T));
-    b.upload(values.data(), values.size() * sizeof(T));
-    return b;
-}
-
 struct Assigned {
     std::vector<int32_t> labels;
     std::vector<float> dist2;
@@ -45,7 +38,7 @@ struct Assigned {
 
 Assigned assign(const ops *table, const Rows &r)
 {
-    Buffer x = on_device(table, r.x), c = on_device(table, r.centres);
+    Buffer x = upload_array(table, r.x), c = upload_array(table, r.centres);
     Buffer labels(table, r.n * sizeof(int32_t)), dist2(table, r.n * sizeof(float));
     Buffer work(table, table->cluster_assign_workspace(r.n, r.k, r.dim));
     EXPECT_EQ(table->cluster_assign(nullptr, labels.as<int32_t>(), dist2.as<float>(), x.as<float>(),
@@ -151,7 +144,7 @@ TEST(Cluster, SumsByLabel)
         std::vector<int32_t> labels(r.n);
         for (int64_t i = 0; i < r.n; i++)
             labels[i] = static_cast<int32_t>((i * i) % 6); // 6 of 7: one cluster stays empty
-        Buffer x = on_device(table, r.x), l = on_device(table, labels);
+        Buffer x = upload_array(table, r.x), l = upload_array(table, labels);
         Buffer sums(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
         ASSERT_EQ(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
                                         l.as<int32_t>(), r.n, r.k, r.dim),
@@ -190,9 +183,10 @@ TEST(Cluster, SumsOfSomeClustersAreThoseOfAll)
             offsets.push_back(static_cast<int64_t>(members.size()));
         }
         const std::vector<uint8_t> wanted = {1, 0, 1, 1, 1, 0, 1, 1, 1};
-        Buffer x = on_device(table, r.x), l = on_device(table, labels), m = on_device(table, members);
+        Buffer x = upload_array(table, r.x), l = upload_array(table, labels),
+               m = upload_array(table, members);
         Buffer all(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
-        Buffer some = on_device(table, std::vector<double>(r.k * r.dim, 7.0));
+        Buffer some = upload_array(table, std::vector<double>(r.k * r.dim, 7.0));
         ASSERT_EQ(table->cluster_update(nullptr, all.as<double>(), counts.as<int64_t>(), x.as<float>(),
                                         l.as<int32_t>(), r.n, r.k, r.dim),
                   SC_OK);
@@ -223,10 +217,11 @@ TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
                 for (int64_t i = 0; i < r.n; i++)
                     norms2.push_back(static_cast<float>(distance2(&r.x[i * dim], zeros.data(), dim)));
                 std::vector<double> moved(k, 0.0);
-                Buffer x = on_device(table, r.x), n2 = on_device(table, norms2), mv = on_device(table, moved);
-                Buffer near = on_device(table, std::vector<double>(r.n, INFINITY));
-                Buffer far = on_device(table, std::vector<double>(r.n, 0.0));
-                Buffer labels = on_device(table, std::vector<int32_t>(r.n, 0));
+                Buffer x = upload_array(table, r.x), n2 = upload_array(table, norms2),
+                       mv = upload_array(table, moved);
+                Buffer near = upload_array(table, std::vector<double>(r.n, INFINITY));
+                Buffer far = upload_array(table, std::vector<double>(r.n, 0.0));
+                Buffer labels = upload_array(table, std::vector<int32_t>(r.n, 0));
                 Buffer dist2(table, r.n * sizeof(float));
                 Buffer work(table, table->cluster_assign_workspace(r.n, r.k, dim));
                 cluster_bounds b = {n2.as<float>(), mv.as<double>(), near.as<double>(), far.as<double>()};
@@ -240,7 +235,7 @@ TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
                         moved[j] = std::sqrt(distance2(old.data(), &r.centres[j * dim], dim)) * (1 + 1e-12);
                     }
                     mv.upload(moved.data(), moved.size() * sizeof(double));
-                    Buffer c = on_device(table, r.centres);
+                    Buffer c = upload_array(table, r.centres);
                     b.moved = mv.as<double>();
                     ASSERT_OK(table->cluster_reassign(nullptr, labels.as<int32_t>(), nullptr, &b,
                                                       x.as<float>(), c.as<float>(), r.n, k, dim, work.get()));
@@ -272,7 +267,7 @@ TEST(Cluster, SoftmaxAndEntropy)
         for (int64_t k : {1, 5, 16, 33})
             for (double temperature : {0.01, 1.0, 50.0}) {
                 Rows r = random_rows(61, k, 40, 2, static_cast<unsigned>(k));
-                Buffer x = on_device(table, r.x), c = on_device(table, r.centres);
+                Buffer x = upload_array(table, r.x), c = upload_array(table, r.centres);
                 Buffer p(table, r.n * k * sizeof(double)), h(table, r.n * sizeof(double));
                 Buffer work(table, table->cluster_softmax_workspace(r.n, k, r.dim));
                 ASSERT_EQ(table->cluster_softmax(nullptr, p.as<double>(), h.as<double>(), x.as<float>(),

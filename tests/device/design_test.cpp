@@ -30,13 +30,6 @@ std::vector<double> norms_of(const std::vector<float> &x, int64_t n, int64_t dim
     return out;
 }
 
-template <class T> Buffer put(const ops *table, const std::vector<T> &values)
-{
-    Buffer b(table, values.size() * sizeof(T));
-    b.upload(values.data(), values.size() * sizeof(T));
-    return b;
-}
-
 TEST(DesignFlush, GainsFallWithinTheSlack)
 {
     const int before = omp_get_max_threads();
@@ -49,11 +42,12 @@ TEST(DesignFlush, GainsFallWithinTheSlack)
                 for (float v : w)
                     w_norm += double(v) * v;
                 const std::vector<double> start(n, 1000.0), none(n, 0.0);
-                Buffer dx = put(table, x), dw = put(table, w), dn = put(table, norms_of(x, n, dim));
+                Buffer dx = upload_array(table, x), dw = upload_array(table, w),
+                       dn = upload_array(table, norms_of(x, n, dim));
                 std::vector<double> gains[2], slack[2];
                 for (int run = 0; run < 2; run++) {
                     omp_set_num_threads(run == 0 ? 1 : 3);
-                    Buffer dg = put(table, start), ds = put(table, none);
+                    Buffer dg = upload_array(table, start), ds = upload_array(table, none);
                     ASSERT_EQ(table->design_flush(nullptr, dg.as<double>(), ds.as<double>(), dn.as<double>(),
                                                   dx.as<float>(), dw.as<float>(), n, dim, b,
                                                   std::sqrt(w_norm)),
@@ -92,8 +86,9 @@ TEST(DesignBait, FormsFollowThePick)
                 std::vector<double> a[2], b[2];
                 for (int run = 0; run < 2; run++) {
                     omp_set_num_threads(run == 0 ? 1 : 3);
-                    Buffer dx = put(table, x), du = put(table, u), dv = put(table, v);
-                    Buffer da = put(table, start), db = put(table, start);
+                    Buffer dx = upload_array(table, x), du = upload_array(table, u),
+                           dv = upload_array(table, v);
+                    Buffer da = upload_array(table, start), db = upload_array(table, start);
                     ASSERT_EQ(table->design_bait(nullptr, da.as<double>(), db.as<double>(), dx.as<float>(),
                                                  du.as<double>(), dv.as<double>(), n, dim, 1.5, 0.25),
                               SC_OK);
@@ -122,9 +117,10 @@ TEST(DesignFlush, WhatLeavesTheRangeOfFloatKeepsItsBound)
     for (const ops *table : present_tables()) {
         const int64_t dim = 16;
         const std::vector<float> x(2 * dim, 1e30f), w(dim, 1e30f);
-        Buffer dx = put(table, x), dw = put(table, w), dn = put(table, norms_of(x, 2, dim));
-        Buffer dg = put(table, std::vector<double>{7, -INFINITY}),
-               ds = put(table, std::vector<double>{0.5, 0});
+        Buffer dx = upload_array(table, x), dw = upload_array(table, w),
+               dn = upload_array(table, norms_of(x, 2, dim));
+        Buffer dg = upload_array(table, std::vector<double>{7, -INFINITY}),
+               ds = upload_array(table, std::vector<double>{0.5, 0});
         ASSERT_EQ(table->design_flush(nullptr, dg.as<double>(), ds.as<double>(), dn.as<double>(),
                                       dx.as<float>(), dw.as<float>(), 2, dim, 1, 4e30),
                   SC_OK);
@@ -142,11 +138,12 @@ struct Pool {
 
     Pool(const ops *t, const std::vector<float> &xs, int64_t dim_, int64_t most_, double lambda,
          double slack_share)
-        : table(t), m(int64_t(xs.size()) / dim_), dim(dim_), most(most_), x(put(t, xs)),
-          rows(put(t, numbers())), norms(put(t, norms_of(xs, m, dim_))),
-          gains(put(t, first_gains(xs, lambda, slack_share))),
-          slack(put(t, first_slack(xs, lambda, slack_share))), a(put(t, scaled_identity(lambda))),
-          w(t, size_t(most_ * dim_) * 8), picks(t, size_t(most_) * 8), found(t, size_t(most_) * 8),
+        : table(t), m(int64_t(xs.size()) / dim_), dim(dim_), most(most_), x(upload_array(t, xs)),
+          rows(upload_array(t, numbers())), norms(upload_array(t, norms_of(xs, m, dim_))),
+          gains(upload_array(t, first_gains(xs, lambda, slack_share))),
+          slack(upload_array(t, first_slack(xs, lambda, slack_share))),
+          a(upload_array(t, scaled_identity(lambda))), w(t, size_t(most_ * dim_) * 8),
+          picks(t, size_t(most_) * 8), found(t, size_t(most_) * 8),
           work(t, t->design_pool_workspace(m, dim_, most_))
     {
         p.x = x.as<float>();

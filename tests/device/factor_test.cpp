@@ -16,13 +16,6 @@ std::vector<double> normal_doubles(int64_t n, unsigned seed)
     return out;
 }
 
-template <class T> Buffer put(const ops *table, const std::vector<T> &values)
-{
-    Buffer b(table, values.size() * sizeof(T));
-    b.upload(values.data(), values.size() * sizeof(T));
-    return b;
-}
-
 // start I + W' W
 std::vector<double> gram(const std::vector<double> &w, int64_t dim, double start)
 {
@@ -48,7 +41,7 @@ TEST(Factor, RankUpdateAddsAndTakes)
                 std::vector<double> got[2];
                 for (int run = 0; run < 2; run++) {
                     omp_set_num_threads(run == 0 ? 1 : 3);
-                    Buffer a = put(table, gram({}, dim, 2)), dw = put(table, w);
+                    Buffer a = upload_array(table, gram({}, dim, 2)), dw = upload_array(table, w);
                     ASSERT_EQ(table->rank_update(nullptr, a.as<double>(), dw.as<double>(), dim, b, 1), SC_OK);
                     got[run] = a.array<double>();
                     ASSERT_EQ(table->rank_update(nullptr, a.as<double>(), dw.as<double>(), dim, b, -1),
@@ -73,7 +66,7 @@ TEST(Factor, CholeskyAndItsInverse)
             std::vector<double> factor[2], inverse[2];
             for (int run = 0; run < 2; run++) {
                 omp_set_num_threads(run == 0 ? 1 : 3);
-                Buffer da = put(table, a), l(table, a.size() * 8), inv(table, a.size() * 8);
+                Buffer da = upload_array(table, a), l(table, a.size() * 8), inv(table, a.size() * 8);
                 Buffer work(table, table->cholesky_inverse_workspace(dim));
                 bool definite = false;
                 ASSERT_EQ(table->cholesky(nullptr, l.as<double>(), da.as<double>(), dim, &definite), SC_OK);
@@ -110,7 +103,7 @@ TEST(Factor, SaysWhatIsNotPositiveDefinite)
             const int64_t dim = 50;
             std::vector<double> a = gram({}, dim, 1);
             a[size_t(at * dim + at)] = at == 5 ? std::nan("") : -1e-3;
-            Buffer da = put(table, a), l(table, a.size() * 8);
+            Buffer da = upload_array(table, a), l(table, a.size() * 8);
             bool definite = true;
             ASSERT_EQ(table->cholesky(nullptr, l.as<double>(), da.as<double>(), dim, &definite), SC_OK);
             EXPECT_FALSE(definite);

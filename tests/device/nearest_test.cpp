@@ -92,6 +92,62 @@ TEST(Nearest, IsTheSmallestDistance)
     omp_set_num_threads(before);
 }
 
+// What is known of the ways between centres spares products, and changes no distance; the owner is the nearest.
+TEST(Nearest, CentresApartSpareNothingThatCounts)
+{
+    const int before = omp_get_max_threads();
+    for (const ops *table : present_tables()) {
+        if (!table->nearest_update_apart)
+            continue;
+        for (int64_t dim : {1, 8, 33}) {
+            const int64_t n = 90, k = 40, known = 31, capacity = 50;
+            const Side rows = side(n, dim, 5, 0), centres = side(k, dim, 6, 0, 3);
+            std::vector<float> apart(capacity * (capacity - 1) / 2);
+            for (int64_t a = 0; a < known; a++)
+                for (int64_t b = a + 1; b < known; b++) {
+                    double sum = 0;
+                    for (int64_t d = 0; d < dim; d++)
+                        sum += std::pow(double(centres.x[a * dim + d]) - centres.x[b * dim + d], 2);
+                    apart[a * (2 * capacity - a - 1) / 2 + b - a - 1] = float(std::sqrt(sum) * (1 - 1e-6));
+                }
+            std::vector<int32_t> from;
+            for (int64_t i = 0; i < n; i++)
+                from.push_back(int32_t(i % 4 == 0 ? 0 : i % (k + 1)));
+            const OnDevice dr(table, rows), dc(table, centres);
+            const nearest_rows r = dr.rows(), c = dc.rows();
+            Buffer df = upload_array(table, from), da = upload_array(table, apart);
+            Buffer plain = upload_array(table, std::vector<double>(n, INFINITY));
+            ASSERT_OK(
+                table->nearest_update(nullptr, plain.as<double>(), &r, n, &c, df.as<int32_t>(), k, dim));
+            const centres_apart ways = {da.as<float>(), capacity, known};
+            for (int threads : {1, 3}) {
+                omp_set_num_threads(threads);
+                Buffer dd = upload_array(table, std::vector<double>(n, INFINITY));
+                Buffer owner = upload_array(table, std::vector<int32_t>(n, -1));
+                ASSERT_OK(table->nearest_update_apart(nullptr, dd.as<double>(), owner.as<int32_t>(), &r, n,
+                                                      &c, &ways, df.as<int32_t>(), k, dim));
+                EXPECT_EQ(dd.array<double>(), plain.array<double>());
+                const std::vector<int32_t> owners = owner.array<int32_t>();
+                for (int64_t i = 0; i < n; i++) {
+                    int32_t want = -1;
+                    double nearest = INFINITY;
+                    for (int64_t j = from[i]; j < k; j++) {
+                        double sum = 0;
+                        for (int64_t d = 0; d < dim; d++)
+                            sum += std::pow(double(rows.x[i * dim + d]) - centres.x[j * dim + d], 2);
+                        if (sum < nearest) {
+                            nearest = sum;
+                            want = int32_t(j);
+                        }
+                    }
+                    ASSERT_EQ(owners[i], want) << i;
+                }
+            }
+        }
+    }
+    omp_set_num_threads(before);
+}
+
 TEST(Nearest, BeyondTheRangeOfFloat)
 {
     for (const ops *table : present_tables()) {

@@ -17,13 +17,6 @@ std::vector<double> symmetric(int64_t dim, unsigned seed)
     return a;
 }
 
-template <class T> Buffer put(const ops *table, const std::vector<T> &values)
-{
-    Buffer b(table, values.size() * sizeof(T));
-    b.upload(values.data(), values.size() * sizeof(T));
-    return b;
-}
-
 TEST(Quadratic, Forms)
 {
     const int before = omp_get_max_threads();
@@ -39,7 +32,8 @@ TEST(Quadratic, Forms)
                 std::vector<double> got[2];
                 for (int run = 0; run < 2; run++) {
                     omp_set_num_threads(run == 0 ? 1 : 3);
-                    Buffer da = put(table, a), dx = put(table, x), out(table, size_t(n) * sizeof(double));
+                    Buffer da = upload_array(table, a), dx = upload_array(table, x),
+                           out(table, size_t(n) * sizeof(double));
                     ASSERT_EQ(table->quadratic_forms(nullptr, out.as<double>(), dx.as<float>(),
                                                      da.as<double>(), n, dim),
                               SC_OK);
@@ -71,7 +65,8 @@ TEST(Quadratic, Sandwich)
             std::vector<double> got[2];
             for (int run = 0; run < 2; run++) {
                 omp_set_num_threads(run == 0 ? 1 : 3);
-                Buffer da = put(table, a), df = put(table, f), b(table, a.size() * sizeof(double));
+                Buffer da = upload_array(table, a), df = upload_array(table, f),
+                       b(table, a.size() * sizeof(double));
                 Buffer work(table, table->sandwich_workspace(dim));
                 ASSERT_EQ(table->sandwich(nullptr, b.as<double>(), da.as<double>(), df.as<double>(), dim,
                                           work.as<double>()),

@@ -1,8 +1,9 @@
-// The rest of the CUDA runtime: one device, whose streams do everything at once, in the order of the calls.
+// The rest of the CUDA runtime: a device, whose streams do everything at once, in the order of the calls.
 #include "emu/machine.h"
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 using Clock = std::chrono::steady_clock;
@@ -60,11 +61,19 @@ std::map<const void *, int> &dynamic_limits()
     return *all;
 }
 
+// EMU_DEVICES: how many there seem to be; all are the same one.
+int device_count()
+{
+    const char *count = getenv("EMU_DEVICES");
+    return count ? atoi(count) : 1;
+}
+
 cudaError_t check_device(int device)
 {
-    if (device == 0)
+    if (device >= 0 && device < device_count())
         return pending_failure();
-    note_error(cudaErrorInvalidDevice, "there is no device %d: the emulator has one, 0", device);
+    note_error(cudaErrorInvalidDevice, "there is no device %d: the emulator has %d, from 0", device,
+               device_count());
     return cudaErrorInvalidDevice;
 }
 
@@ -84,7 +93,7 @@ using namespace emu;
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
+    *count = device_count();
     return pending_failure();
 }
 

@@ -87,6 +87,26 @@ TEST(House, IncludesGoOnlyDownTheFloors)
     EXPECT_GT(seen, 50) << "the test no longer finds the includes";
 }
 
+// The CUDA table knows of the library no more than the table's contract, and how a plug-in is opened.
+TEST(House, KernelsKnowTheTableAlone)
+{
+    const std::regex include("^\\s*#\\s*include\\s+\"([^\"]+)\"");
+    const std::set<std::string> known = {"device/ops.h", "device/plugin.h", "emu/emu.h"};
+    int seen = 0;
+    for (const auto &file : files_below(source / "kernels", {".cu", ".cuh", ".h"})) {
+        std::ifstream stream(file);
+        for (std::string line; std::getline(stream, line);) {
+            std::smatch match;
+            if (!std::regex_search(line, match, include))
+                continue;
+            seen++;
+            EXPECT_TRUE(known.count(match[1]) || fs::exists(source / "kernels" / match[1].str()))
+                << file << " includes " << match[1];
+        }
+    }
+    EXPECT_GT(seen, 20) << "the test no longer finds the includes";
+}
+
 TEST(House, PublicHeadersCompileAlone)
 {
     const auto headers = files_below(source / "include", {".h"});

@@ -170,4 +170,24 @@ TEST_P(Tables, ACardThatIsNotThereIsASentence)
     EXPECT_NE(std::string(sc_last_error()).find("this machine has"), std::string::npos) << sc_last_error();
 }
 
+#ifdef SC_EMU_LIBRARY
+TEST(OneCard, AProcessWorksOnOneOnly)
+{
+    const Plugin emulator(SC_EMU_LIBRARY);
+    const Data d = normal_rows("random", 40, 4, 1);
+    sc_pick pick;
+    int64_t n = 0;
+    setenv("EMU_DEVICES", "2", 1);
+    for (const char *device : {"cuda", "cuda:0"}) {
+        const sc_selector_options first = options_for("fisher", device, 1);
+        EXPECT_EQ(sc_selector_fit(&first, d.x.data(), d.n, d.dim, &pick, &n), SC_OK) << sc_last_error();
+    }
+    const sc_selector_options second = options_for("fisher", "cuda:1", 1);
+    EXPECT_EQ(sc_selector_fit(&second, d.x.data(), d.n, d.dim, &pick, &n), SC_DEVICE);
+    EXPECT_NE(std::string(sc_last_error()).find("works on card 0 already"), std::string::npos)
+        << sc_last_error();
+    unsetenv("EMU_DEVICES");
+}
+#endif
+
 } // namespace

@@ -96,6 +96,22 @@ TEST_F(Resume, AnInterruptedRunEndsWithTheSameBytes)
     }
 }
 
+// Killed while a finished run took its checkpoints away: what is left of them is none, and the next run takes it away.
+TEST_F(Resume, ACheckpointHalfRemovedIsNoCheckpoint)
+{
+    TrainCall whole(folder, "whole"), call(folder, "out");
+    stop_in(call);
+    whole.o.epochs = call.o.epochs;
+    whole.o.micro_batch = call.o.micro_batch;
+    whole.o.save_every = call.o.save_every;
+    ASSERT_OK(whole.run());
+    std::filesystem::rename(call.file("checkpoints"), call.file("checkpoints.removed"));
+    ASSERT_OK(call.run());
+    EXPECT_EQ(call.result.first_step, 0);
+    EXPECT_EQ(result_of(call), result_of(whole));
+    EXPECT_FALSE(std::filesystem::exists(call.file("checkpoints.removed")));
+}
+
 TEST_F(Resume, OtherSettingsAreAConflictThatNamesThem)
 {
     TrainCall call(folder, "out");

@@ -1,5 +1,4 @@
-/* cluster: sums per cluster and the softmax over distances, on the CPU; the nearest centres are cluster_assign.c.
- * Vectors have a fixed width (GCC's vector extension): the same bits come out of SSE2 and AVX2 code. */
+/* cluster: sums per cluster and the softmax over distances, on the CPU; the nearest centres are cluster_assign.c. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
 
@@ -11,15 +10,6 @@ typedef float float4 __attribute__((vector_size(16), aligned(4)));
 typedef double double4 __attribute__((vector_size(32), aligned(8)));
 
 enum { PANEL = 16, COLUMNS = 64, SUM_COLUMNS = 192, SUM_ROWS = 4, AHEAD = 8, LINE = 16 };
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define AVX2 __attribute__((target("avx2")))
-#define HAS_AVX2() __builtin_cpu_supports("avx2")
-#else
-#define AVX2
-#define HAS_AVX2() 0
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 static int64_t padded(int64_t k)
 {
@@ -63,7 +53,8 @@ sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const flo
 }
 
 /* sum [width] += rows 0 .. count-1, one after the other; `count` is a constant where it is called. */
-INLINE void add_rows(const int count, double *sum, const float *const *rows, int64_t width)
+static inline __attribute__((always_inline)) void add_rows(const int count, double *sum,
+                                                           const float *const *rows, int64_t width)
 {
     int64_t d = 0;
     for (; d + 4 <= width; d += 4) {
@@ -115,7 +106,7 @@ sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_
 
 /* out [2][PANEL] = |x - c|^2 of two rows and one panel [dim][PANEL] of centres in double; summed
  * over d in ascending order. */
-INLINE void panel_distances(double *out, const float *x0, const float *x1, const double *panel, int64_t dim)
+static void panel_distances(double *out, const float *x0, const float *x1, const double *panel, int64_t dim)
 {
     enum { V = PANEL / 4 };
     double4 sum[2][V];
@@ -130,18 +121,6 @@ INLINE void panel_distances(double *out, const float *x0, const float *x1, const
         }
     }
     memcpy(out, sum, sizeof sum);
-}
-
-static void panel_distances_plain(double *out, const float *x0, const float *x1, const double *panel,
-                                  int64_t dim)
-{
-    panel_distances(out, x0, x1, panel, dim);
-}
-
-AVX2 static void panel_distances_avx2(double *out, const float *x0, const float *x1, const double *panel,
-                                      int64_t dim)
-{
-    panel_distances(out, x0, x1, panel, dim);
 }
 
 /* p [k] holds squared distances and becomes the softmax of -distance / temperature, shifted by the
@@ -185,14 +164,12 @@ sc_status cpu_cluster_softmax(stream *s, double *p, double *entropy, const float
     for (int64_t j = 0; j < kp; j++)
         for (int64_t d = 0; d < dim; d++)
             panels[(j / PANEL) * PANEL * dim + d * PANEL + j % PANEL] = j < k ? centres[j * dim + d] : 0;
-    void (*const distances)(double *, const float *, const float *, const double *, int64_t) =
-        HAS_AVX2() ? panel_distances_avx2 : panel_distances_plain;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i += 2) {
         const int64_t other = i + 1 < n ? i + 1 : i;
         for (int64_t j = 0; j < kp; j += PANEL) {
             double out[2 * PANEL];
-            distances(out, x + i * dim, x + other * dim, panels + j * dim, dim);
+            panel_distances(out, x + i * dim, x + other * dim, panels + j * dim, dim);
             const size_t bytes = (size_t)(k - j < PANEL ? k - j : PANEL) * sizeof(double);
             memcpy(p + i * k + j, out, bytes);
             if (other != i)
