@@ -2,6 +2,8 @@
 #ifndef SEEDCORN_BENCH_H
 #define SEEDCORN_BENCH_H
 
+#include <stdbool.h>
+
 #include "seedcorn/common.h"
 
 #ifdef __cplusplus
@@ -22,6 +24,7 @@ typedef struct sc_bench_options {
     const char *strategy;   /* select: "fisher" (default), "js", "kcenter" */
     const char *embeddings; /* kmeans, select: rows of a float32 .npy instead of rows made up; NULL: these */
     int64_t repeats;        /* 3: the best is reported, all are listed */
+    bool warm_up;           /* true: one repeat before them, not counted */
 } sc_bench_options;
 
 typedef struct sc_bench_result {
@@ -31,6 +34,9 @@ typedef struct sc_bench_result {
     double gflops;      /* achieved, 1e9 floating-point operations per second; 0: not counted */
     double peak_gflops; /* of a plain matrix product in the same process and dtype; 0: not measured */
     int64_t peak_bytes; /* resident memory, the most so far */
+    double
+        prepare_seconds; /* kmeans, select: rows opened and checked, and clustered for "js"; else the model opened */
+    double passes; /* select: how often one repeat and its preparation read the rows; 0: not counted */
 } sc_bench_result;
 
 SC_API sc_bench_options sc_bench_default(void);

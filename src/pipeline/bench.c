@@ -22,7 +22,8 @@ sc_bench_options sc_bench_default(void)
                               .clusters = 64,
                               .budget = 200,
                               .strategy = "fisher",
-                              .repeats = 3};
+                              .repeats = 3,
+                              .warm_up = true};
 }
 
 /* One piece of work: set up once, then repeated; `units` and `flops` are those of one repeat. */
@@ -43,6 +44,8 @@ typedef struct task {
     clustering clusters; /* that js chooses by; no part of what is timed */
     double units, flops;
     const char *unit;
+    double rows_read; /* by the preparation, and by one repeat of a selection */
+    double rows_prepared;
 } task;
 
 /* Multiply-adds of the blocks for one token, attention over `context` keys included, times two. */
@@ -316,8 +319,10 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
     if (o->repeats < 1)
         return sc_fail(SC_USAGE, "--repeats must be at least 1");
     SC_TRY(device_open(&o->common, &t.device));
+    const double opened = seconds_now();
     SC_TRY(prepare(&t, &repeat));
-    for (int64_t i = 0; i <= o->repeats; i++) { /* the first warms up */
+    result->prepare_seconds = seconds_now() - opened;
+    for (int64_t i = o->warm_up ? 0 : 1; i <= o->repeats; i++) {
         SC_TRY(check_cancelled());
         double start = seconds_now();
         SC_TRY(repeat(&t));

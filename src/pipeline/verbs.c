@@ -488,6 +488,7 @@ static const setting bench_settings[] = {
     R("embeddings", embeddings, STRING, false, "FILE.npy", NULL,
       "kmeans, select: rows to use instead of made-up ones"),
     R("repeats", repeats, INT, false, "N", NULL, "the best is reported"),
+    R("warm-up", warm_up, BOOL, false, "", NULL, "one repeat before them, not counted"),
 };
 #undef R
 static sc_status bench_run(const void *o, json_t **result)
@@ -495,9 +496,10 @@ static sc_status bench_run(const void *o, json_t **result)
     sc_bench_result r = {0};
     sc_status status = sc_bench(o, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I}", "unit", r.unit, "units", r.units, "seconds",
-                            r.seconds, "per_second", r.units / r.seconds, "gflops", r.gflops, "peak_gflops",
-                            r.peak_gflops, "peak_bytes", (json_int_t)r.peak_bytes);
+        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I,s:f,s:f}", "unit", r.unit, "units", r.units,
+                            "seconds", r.seconds, "per_second", r.units / r.seconds, "gflops", r.gflops,
+                            "peak_gflops", r.peak_gflops, "peak_bytes", (json_int_t)r.peak_bytes,
+                            "prepare_seconds", r.prepare_seconds, "passes", r.passes);
     return status;
 }
 

@@ -21,12 +21,12 @@ struct ToolResult {
 class Tool
 {
   public:
-    // `prepare` runs in the child, before the tool does.
+    // `prepare` runs in the child, before the tool does; `program` is another one than the tool.
     explicit Tool(const TempFolder &folder, const std::vector<std::string> &arguments,
-                  const std::function<void()> &prepare = nullptr)
+                  const std::function<void()> &prepare = nullptr, const char *program = SC_TOOL)
         : out_(folder.file("stdout")), err_(folder.file("stderr"))
     {
-        std::vector<std::string> words = {SC_TOOL};
+        std::vector<std::string> words = {program};
         words.insert(words.end(), arguments.begin(), arguments.end());
         std::vector<char *> argv;
         for (auto &word : words)
@@ -41,7 +41,7 @@ class Tool
             setenv("OMP_WAIT_POLICY", "passive", 1);
             if (prepare)
                 prepare();
-            execv(SC_TOOL, argv.data());
+            execv(program, argv.data());
             _exit(127);
         }
     }
