@@ -16,7 +16,11 @@ write_basic_package_version_file(SeedcornConfigVersion.cmake COMPATIBILITY SameM
 install(FILES ${PROJECT_BINARY_DIR}/SeedcornConfig.cmake ${PROJECT_BINARY_DIR}/SeedcornConfigVersion.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Seedcorn)
 
-# Into the Python package (pyproject.toml): the one library, under one name.
+# Into the Python package (pyproject.toml): the one library, under one name, and beside it the plug-in, where nvcc is.
 if(SKBUILD)
   install(FILES $<TARGET_FILE:seedcorn_shared> RENAME libseedcorn.so DESTINATION seedcorn COMPONENT python)
+  if(TARGET seedcorn_cuda)
+    add_dependencies(seedcorn_shared seedcorn_cuda)
+    install(TARGETS seedcorn_cuda LIBRARY DESTINATION seedcorn COMPONENT python)
+  endif()
 endif()

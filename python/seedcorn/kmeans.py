@@ -16,7 +16,7 @@ class KMeans:
     tol : stop when the centres' squared shift is at most this times the mean variance of a column; 0: no change.
     init : "k-means++", or centres [n_clusters][dim] to start from (fit_many: one such array, or one for every problem).
     dtype : "bf16": uint16 rows are bf16, exact data (the upper half of a float32); "float32". None: as the array says.
-    device, threads, seed : "auto" or "cpu"; 0 threads are as many as there are cores; the key of random numbers.
+    device, threads, seed : "auto", "cpu", "cuda" or "cuda:N"; 0 threads are as many as there are cores; the key of random numbers.
 
     Attributes, after fit
     ---------------------

@@ -53,7 +53,7 @@ class Selector:
         over.
     caps : a list of (groups, most): at most so many rows of one group. groups is one whole number a row (-1: none), or a
         list of such numbers a row.
-    device, threads, seed : "auto" or "cpu"; 0 threads are as many as there are cores; the key of random numbers.
+    device, threads, seed : "auto", "cpu", "cuda" or "cuda:N"; 0 threads are as many as there are cores; the key of random numbers.
 
     Attributes, after fit
     ---------------------
