@@ -242,7 +242,7 @@ void bench_kmeans(const Options &o)
     const Bench b(o);
     const int64_t k = std::min(o.clusters, b.n);
     centred rows = {};
-    resident x = {};
+    device_rows x = {};
     kmeans_result result = {};
     kmeans_options options = {};
     std::vector<float> centres(static_cast<size_t>(k * b.dim));
@@ -251,14 +251,14 @@ void bench_kmeans(const Options &o)
     for (int64_t j = 0; j < k; j++)
         std::memcpy(&centres[j * b.dim], rows.x + j * (b.n / k) * b.dim,
                     static_cast<size_t>(b.dim) * sizeof(float));
-    ok(resident_open(b.table, rows.x, static_cast<size_t>(b.n * b.dim) * sizeof(float), &x));
+    ok(kmeans_rows_open(b.table, rows.x, b.n, b.dim, k, &x));
     ok(b.table->synchronise(nullptr));
     options.k = k;
     options.centres = centres.data();
     for (int64_t limit : {int64_t{1}, o.iterations}) { /* the first loads the kernels */
         options.max_iterations = limit;
         const double start = seconds_now();
-        ok(kmeans(&x, b.n, b.dim, &options, &result));
+        ok(kmeans(&x, &options, &result));
         seconds = seconds_now() - start;
         if (limit == o.iterations) {
             Line line("kmeans");
@@ -271,7 +271,7 @@ void bench_kmeans(const Options &o)
         }
         kmeans_free(&result);
     }
-    resident_close(&x);
+    rows_close(&x);
     centred_free(&rows);
 }
 

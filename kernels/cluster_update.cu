@@ -1,5 +1,5 @@
-/* cluster_update: sums of the rows of each cluster, in double and in ascending order of the rows, so to the bit those of
- * src/device/cpu/cluster.c.
+/* cluster_update: adds the rows of each cluster to its sum, in double and in ascending order of the rows, so to the bit as
+ * src/device/cpu/cluster.c does.
  *
  * A block owns UPDATE_THREADS columns of one cluster. It goes through the labels, UPDATE_THREADS at a time, writes the rows
  * of its cluster to a list in shared memory, in order, and adds them; every thread owns a column. Each row is read once,
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(UPDATE_THREADS) update_kernel(update_task t)
     SHARED(int, found, [UPDATE_WARPS]);
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int64_t cluster = blockIdx.x, column = (int64_t)blockIdx.y * UPDATE_THREADS + threadIdx.x;
-    double sum = 0;
+    double sum = column < t.dim ? t.sums[cluster * t.dim + column] : 0;
     int64_t count = 0;
     for (int64_t at = 0; at < t.n; at += UPDATE_THREADS) {
         const int64_t i = at + threadIdx.x;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(UPDATE_THREADS) update_kernel(update_task t)
     if (column < t.dim)
         t.sums[cluster * t.dim + column] = sum;
     if (column == 0)
-        t.counts[cluster] = count;
+        t.counts[cluster] += count;
 }
 
 /* A label outside of 0 .. k - 1 makes counts[0] negative: the first such row's number, less n. */

@@ -15,6 +15,12 @@ sc_status cuda_upload(stream *s, void *to, const void *host, size_t bytes);
 sc_status cuda_download(stream *s, void *host, const void *from, size_t bytes);
 sc_status cuda_fill_zero(stream *s, void *to, size_t bytes);
 sc_status cuda_synchronise(stream *s);
+sc_status cuda_memory_left(size_t *left, size_t *all);
+sc_status cuda_alloc_pinned(void **out, size_t bytes);
+void cuda_release_pinned(void *pointer);
+sc_status cuda_stream_open(stream **out);
+void cuda_stream_close(stream *s);
+sc_status cuda_stream_wait(stream *s, stream *other);
 
 /* gemm.cu */
 sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,

@@ -1,4 +1,4 @@
-/* memory: what the host asks of the card's memory. Twin of src/device/cpu/tensor.c's part of that. */
+/* memory: what the host asks of the card's memory and streams. Twin of src/device/cpu/tensor.c's part of that. */
 #include "launch.cuh"
 
 sc_status cuda_alloc(void **out, size_t bytes)
@@ -42,4 +42,58 @@ sc_status cuda_fill_zero(stream *s, void *to, size_t bytes)
 sc_status cuda_synchronise(stream *s)
 {
     return cuda_status("synchronise", cudaStreamSynchronize(cuda_stream(s)));
+}
+
+sc_status cuda_memory_left(size_t *left, size_t *all)
+{
+    cuda_stream(NULL);
+    return cuda_status("memory_left", cudaMemGetInfo(left, all));
+}
+
+sc_status cuda_alloc_pinned(void **out, size_t bytes)
+{
+    cuda_stream(NULL);
+    const cudaError_t error = cudaHostAlloc(out, bytes > 0 ? bytes : 1, cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return sc_fail(SC_MEMORY,
+                       "%.2f GB of memory cannot be pinned for the card; close other programs, or use "
+                       "--device cpu",
+                       (double)bytes / 1e9);
+    }
+    return cuda_status("alloc_pinned", error);
+}
+
+void cuda_release_pinned(void *pointer)
+{
+    cudaFreeHost(pointer);
+}
+
+/* Not blocking: the default stream would wait for it, and it for the default stream. */
+sc_status cuda_stream_open(stream **out)
+{
+    cuda_stream(NULL);
+    return cuda_status("stream_open", cudaStreamCreateWithFlags((cudaStream_t *)out, cudaStreamNonBlocking));
+}
+
+void cuda_stream_close(stream *s)
+{
+    if (s)
+        cudaStreamDestroy((cudaStream_t)s);
+}
+
+/* The event may go as soon as both streams know it. */
+sc_status cuda_stream_wait(stream *s, stream *other)
+{
+    cudaEvent_t here;
+    cudaError_t error = cudaSuccess;
+    const cudaStream_t waiting = cuda_stream(s), awaited = cuda_stream(other);
+    error = cudaEventCreateWithFlags(&here, cudaEventDisableTiming);
+    if (error != cudaSuccess)
+        return cuda_status("stream_wait", error);
+    error = cudaEventRecord(here, awaited);
+    if (error == cudaSuccess)
+        error = cudaStreamWaitEvent(waiting, here, 0);
+    cudaEventDestroy(here);
+    return cuda_status("stream_wait", error);
 }

@@ -53,6 +53,12 @@ static const ops *table(void)
     t.download = cuda_download;
     t.fill_zero = cuda_fill_zero;
     t.synchronise = cuda_synchronise;
+    t.memory_left = cuda_memory_left;
+    t.alloc_pinned = cuda_alloc_pinned;
+    t.release_pinned = cuda_release_pinned;
+    t.stream_open = cuda_stream_open;
+    t.stream_close = cuda_stream_close;
+    t.stream_wait = cuda_stream_wait;
     t.gemm = cuda_gemm;
     t.cluster_assign = cuda_cluster_assign;
     t.cluster_assign_workspace = cuda_cluster_assign_workspace;

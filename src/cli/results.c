@@ -102,6 +102,23 @@ static void print_pairs(const char *label, const json_t *object)
     printf("\n");
 }
 
+/* Whether a device with memory of its own has room for all rows. */
+static void print_device_rows(const json_t *memory, int64_t n)
+{
+    const char *how = json_string_value(json_object_get(memory, "rows_on_device"));
+    char left[32], pinned[32];
+    if (!how)
+        return;
+    bytes_text(int_at(memory, "device_free_bytes"), left);
+    if (strcmp(how, "streamed") != 0) {
+        printf("%-18s all rows at once: %s are free\n", "device", left);
+        return;
+    }
+    bytes_text(int_at(memory, "pinned_bytes"), pinned);
+    printf("%-18s rows are streamed, %lld of %lld at a time: %s are free; %s of memory are pinned\n",
+           "device", (long long)int_at(memory, "rows_at_a_time"), (long long)n, left, pinned);
+}
+
 /* select --dry-run */
 static void print_preview(const json_t *result)
 {
@@ -121,6 +138,7 @@ static void print_preview(const json_t *result)
     if (json_object_get(memory, "device_bytes"))
         printf(", %s on the device", bytes_text(int_at(memory, "device_bytes"), text));
     printf("\n");
+    print_device_rows(memory, int_at(result, "rows"));
     json_array_foreach(json_object_get(memory, "arrays"), i, entry)
         printf("  %10s  %s%s\n", bytes_text(int_at(entry, "bytes"), text),
                json_string_value(json_object_get(entry, "name")),

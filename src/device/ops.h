@@ -133,6 +133,19 @@ struct ops {
     sc_status (*fill_zero)(stream *s, void *device, size_t bytes);
     sc_status (*synchronise)(stream *s);
 
+    /* --- memory of its own: tables that work on the host's lack these --------------------------- */
+    /* Bytes that are free, and that there are. */
+    sc_status (*memory_left)(size_t *left, size_t *all);
+    /* Memory of the host that is copied from and to beside other work: upload and download return before they have
+     * read or written it. Not cleared. It must not be released before such a copy is done. */
+    sc_status (*alloc_pinned)(void **out, size_t bytes);
+    void (*release_pinned)(void *pointer); /* NULL is fine */
+    /* A stream that runs beside the default one. */
+    sc_status (*stream_open)(stream **out);
+    void (*stream_close)(stream *s); /* NULL is fine */
+    /* What is put into s from now on waits for what is in `other` by now. */
+    sc_status (*stream_wait)(stream *s, stream *other);
+
     /* --- tensor ----------------------------------------------------------------------------- */
     sc_status (*cast)(stream *s, void *dst, dtype dst_type, const void *src, dtype src_type, int64_t n);
     /* y[i] += alpha * x[i] */
@@ -249,7 +262,8 @@ struct ops {
     sc_status (*cluster_reassign)(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
                                   const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
                                   void *workspace);
-    /* sums [k][dim] (double) and counts [k] of the rows of each label, rows in ascending order */
+    /* sums [k][dim] (double) and counts [k] += those of the rows of each label, rows in ascending order: rows that come in
+     * several calls give the bytes of one call */
     sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x,
                                 const int32_t *labels, int64_t n, int64_t k, int64_t dim);
     /* sums of the wanted clusters only, the same bytes; cluster j's rows are members[offsets[j] .. offsets[j + 1] - 1],

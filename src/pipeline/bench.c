@@ -132,17 +132,16 @@ cleanup:
 
 static sc_status kmeans_once(task *t)
 {
-    resident x = {0};
+    device_rows x = {0};
     kmeans_result result = {0};
     kmeans_options options = {.k = t->o->clusters, .seed = (uint64_t)t->o->common.seed, .max_iterations = 10};
-    sc_status status =
-        resident_open(t->device->ops, t->centred.x, (size_t)(t->rows * t->dim) * sizeof(float), &x);
+    sc_status status = kmeans_rows_open(t->device->ops, t->centred.x, t->rows, t->dim, options.k, &x);
     if (status == SC_OK)
-        status = kmeans(&x, t->rows, t->dim, &options, &result);
+        status = kmeans(&x, &options, &result);
     t->units = (double)t->rows * (double)result.iterations;
     t->flops = 2.0 * t->units * (double)t->o->clusters * (double)t->dim;
     kmeans_free(&result);
-    resident_close(&x);
+    rows_close(&x);
     return status;
 }
 

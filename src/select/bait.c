@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "select/estimate.h"
 #include "select/resident.h"
+#include "select/rows.h"
 #include "select/strategy.h"
 
 enum { CHUNK = 256, REBUILD = 256 };
@@ -29,8 +30,8 @@ typedef struct bait {
     double *forms_a, *forms_b; /* [n] x' A x and x' B x */
     double *s, *f, *a, *b;     /* [dim][dim] */
     double *u, *v, *rows;      /* [dim] twice, [CHUNK][dim] */
-    resident d_x, d_forms_a, d_forms_b, d_s, d_f, d_a, d_b, d_l, d_u, d_v, d_rows, d_inverse_work,
-        d_sandwich_work;
+    device_rows d_x;
+    resident d_forms_a, d_forms_b, d_s, d_f, d_a, d_b, d_l, d_u, d_v, d_rows, d_inverse_work, d_sandwich_work;
     int64_t t, t_built;
     double variance; /* tr(F A) */
 } bait;
@@ -51,11 +52,23 @@ cleanup:
     return status;
 }
 
+static sc_status visit_forms(void *context, const float *x, int64_t first, int64_t n)
+{
+    sc_status status = SC_OK;
+    const bait *k = context;
+    const int64_t dim = k->task->dim;
+    double *forms_a = k->d_forms_a.device, *forms_b = k->d_forms_b.device;
+    SC_TRY(k->ops->quadratic_forms(NULL, forms_a + first, x, k->d_a.device, n, dim));
+    SC_TRY(k->ops->quadratic_forms(NULL, forms_b + first, x, k->d_b.device, n, dim));
+cleanup:
+    return status;
+}
+
 /* A, B and both forms of every row from S. */
 static sc_status build(bait *k)
 {
     sc_status status = SC_OK;
-    const int64_t n = k->task->n, dim = k->task->dim;
+    const int64_t dim = k->task->dim;
     bool definite = false;
     SC_TRY(check_cancelled());
     SC_TRY(k->ops->cholesky(NULL, k->d_l.device, k->d_s.device, dim, &definite));
@@ -67,8 +80,7 @@ static sc_status build(bait *k)
     SC_TRY(k->ops->cholesky_inverse(NULL, k->d_a.device, k->d_l.device, dim, k->d_inverse_work.device));
     SC_TRY(
         k->ops->sandwich(NULL, k->d_b.device, k->d_a.device, k->d_f.device, dim, k->d_sandwich_work.device));
-    SC_TRY(k->ops->quadratic_forms(NULL, k->d_forms_a.device, k->d_x.device, k->d_a.device, n, dim));
-    SC_TRY(k->ops->quadratic_forms(NULL, k->d_forms_b.device, k->d_x.device, k->d_b.device, n, dim));
+    SC_TRY(rows_pass(&k->d_x, visit_forms, k));
     SC_TRY(resident_pull(&k->d_a));
     SC_TRY(resident_pull(&k->d_b));
     SC_TRY(resident_pull(&k->d_f));
@@ -145,16 +157,29 @@ cleanup:
     return status;
 }
 
+typedef struct pick_made {
+    const bait *k;
+    double scale, gamma;
+} pick_made;
+
+static sc_status visit_pick(void *context, const float *x, int64_t first, int64_t n)
+{
+    const pick_made *p = context;
+    const bait *k = p->k;
+    double *forms_a = k->d_forms_a.device, *forms_b = k->d_forms_b.device;
+    return k->ops->design_bait(NULL, forms_a + first, forms_b + first, x, k->d_u.device, k->d_v.device, n,
+                               k->task->dim, p->scale, p->gamma);
+}
+
 static sc_status take(bait *k, int64_t row, double g, double gamma, selection_pick *picks)
 {
     sc_status status = SC_OK;
-    const int64_t n = k->task->n, dim = k->task->dim;
-    const float *x = k->task->x + row * dim;
+    const float *x = k->task->x + row * k->task->dim;
+    pick_made made = {k, 1 + g, gamma};
     const double fall = gamma / (1 + g);
     SC_TRY(resident_push(&k->d_u));
     SC_TRY(resident_push(&k->d_v));
-    SC_TRY(k->ops->design_bait(NULL, k->d_forms_a.device, k->d_forms_b.device, k->d_x.device, k->d_u.device,
-                               k->d_v.device, n, dim, 1 + g, gamma));
+    SC_TRY(rows_pass(&k->d_x, visit_pick, &made));
     SC_TRY(resident_pull(&k->d_forms_a));
     SC_TRY(resident_pull(&k->d_forms_b));
     update_matrices(k, 1 + g, gamma);
@@ -181,6 +206,7 @@ static sc_status bait_open(bait *k, const selection_task *task)
     const size_t n = (size_t)task->n, dim = (size_t)task->dim, square = dim * dim * sizeof(double);
     *k = (bait){.task = task, .ops = table, .t_built = -1};
     SC_TRY(check_table(table));
+    SC_TRY(rows_open(table, task->x, task->n, task->dim, estimate_beside_rows(task, bait_plan), &k->d_x));
     SC_TRY(sc_alloc(&k->forms_a, n, sizeof *k->forms_a));
     SC_TRY(sc_alloc(&k->forms_b, n, sizeof *k->forms_b));
     SC_TRY(sc_alloc(&k->s, dim * dim, sizeof *k->s));
@@ -192,7 +218,6 @@ static sc_status bait_open(bait *k, const selection_task *task)
     SC_TRY(sc_alloc(&k->rows, CHUNK * dim, sizeof *k->rows));
     for (size_t i = 0; i < dim; i++)
         k->s[i * dim + i] = task->lambda;
-    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, n * dim * sizeof *task->x, &k->d_x));
     SC_TRY(resident_open(table, k->forms_a, n * sizeof *k->forms_a, &k->d_forms_a));
     SC_TRY(resident_open(table, k->forms_b, n * sizeof *k->forms_b, &k->d_forms_b));
     SC_TRY(resident_open(table, k->s, square, &k->d_s));
@@ -211,8 +236,7 @@ cleanup:
 
 static void bait_close(bait *k)
 {
-    resident *places[] = {&k->d_x,
-                          &k->d_forms_a,
+    resident *places[] = {&k->d_forms_a,
                           &k->d_forms_b,
                           &k->d_s,
                           &k->d_f,
@@ -229,6 +253,7 @@ static void bait_close(bait *k)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
+    rows_close(&k->d_x);
 }
 
 sc_status bait_select(const selection_task *task, selection_pick *picks, int64_t *n_picks)
@@ -258,55 +283,37 @@ cleanup:
 
 /* --- what it would take ---------------------------------------------------------------------------- */
 
-static sc_status probe_picks(const selection_task *task, double *operations)
+/* The first n rows, with all forms and matrices of nothing: as a pass takes them. */
+static sc_status probe_pass(const selection_task *task, int64_t n, rows_visit *visit)
 {
     sc_status status = SC_OK;
-    const ops *table = task->device->ops;
-    const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 4.0 * (double)dim);
-    double *forms = NULL, *uv = NULL;
-    resident d_forms = {0}, d_uv = {0}, d_x = {0};
-    SC_TRY(check_table(table));
-    SC_TRY(sc_alloc(&forms, 2 * (size_t)n, sizeof *forms));
-    SC_TRY(sc_alloc(&uv, 2 * (size_t)dim, sizeof *uv));
-    SC_TRY(resident_open(table, forms, 2 * (size_t)n * sizeof *forms, &d_forms));
-    SC_TRY(resident_open(table, uv, 2 * (size_t)dim * sizeof *uv, &d_uv));
-    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
-    double *a = d_forms.device, *u = d_uv.device;
-    SC_TRY(table->design_bait(NULL, a, a + n, d_x.device, u, u + dim, n, dim, 1, 1));
-    SC_TRY(resident_pull(&d_forms));
-    *operations = 4.0 * (double)n * (double)dim;
+    selection_task part = *task;
+    bait k = {0};
+    part.n = n;
+    part.budget = 1;
+    SC_TRY(bait_open(&k, &part));
+    pick_made made = {&k, 1, 1};
+    SC_TRY(rows_pass(&k.d_x, visit, visit == visit_pick ? (void *)&made : (void *)&k));
+    SC_TRY(resident_pull(&k.d_forms_a));
 cleanup:
-    resident_close(&d_forms);
-    resident_close(&d_uv);
-    resident_close(&d_x);
-    free(forms);
-    free(uv);
+    bait_close(&k);
     return status;
 }
 
+static sc_status probe_picks(const selection_task *task, double *operations)
+{
+    const int64_t n = estimate_rows(task->n, task->n, 4.0 * (double)task->dim);
+    *operations = 4.0 * (double)n * (double)task->dim;
+    return probe_pass(task, n, visit_pick);
+}
+
+/* Both forms. */
 static sc_status probe_forms(const selection_task *task, double *operations)
 {
-    sc_status status = SC_OK;
-    const ops *table = task->device->ops;
-    const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 2.0 * (double)dim * (double)dim);
-    double *a = NULL, *forms = NULL;
-    resident d_a = {0}, d_forms = {0}, d_x = {0};
-    SC_TRY(check_table(table));
-    SC_TRY(sc_alloc(&a, (size_t)(dim * dim), sizeof *a));
-    SC_TRY(sc_alloc(&forms, (size_t)n, sizeof *forms));
-    SC_TRY(resident_open(table, a, (size_t)(dim * dim) * sizeof *a, &d_a));
-    SC_TRY(resident_open(table, forms, (size_t)n * sizeof *forms, &d_forms));
-    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
-    SC_TRY(table->quadratic_forms(NULL, d_forms.device, d_x.device, d_a.device, n, dim));
-    SC_TRY(resident_pull(&d_forms));
-    *operations = 2.0 * (double)n * (double)dim * (double)dim;
-cleanup:
-    resident_close(&d_a);
-    resident_close(&d_forms);
-    resident_close(&d_x);
-    free(a);
-    free(forms);
-    return status;
+    const double each = 4.0 * (double)task->dim * (double)task->dim;
+    const int64_t n = estimate_rows(task->n, task->n, each);
+    *operations = (double)n * each;
+    return probe_pass(task, n, visit_forms);
 }
 
 void bait_plan(const selection_task *task, estimate *out)
@@ -315,6 +322,7 @@ void bait_plan(const selection_task *task, estimate *out)
     const int64_t n = task->n, dim = task->dim;
     const double picks = (double)limits_likely(task->limits, task->budget), cells = (double)n * (double)dim;
     const double builds = 1 + picks / REBUILD;
+    estimate_rows_pass(out, n, dim);
     estimate_resident_add(out, "both forms of every row", 2 * n, sizeof(double));
     estimate_resident_add(out, "S, F, A, B and the Cholesky factor", 5 * dim * dim, sizeof(double));
     estimate_resident_add(

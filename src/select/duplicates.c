@@ -215,11 +215,11 @@ typedef struct cosines {
     const float *x;
     int64_t n, dim;
     double threshold;
-    double *norms; /* [n] */
-    float *units;  /* [n_kept][dim] */
-    int32_t *kept; /* [n_kept] rows */
-    int64_t n_kept;
-    float *products; /* [ROWS][KEPT] */
+    double *norms;            /* [n] */
+    float *units;             /* [n_kept][dim] */
+    int32_t *kept;            /* [n_kept] rows */
+    int64_t n_kept, n_pushed; /* of the units, those before n_pushed are on the device */
+    float *products;          /* [ROWS][KEPT] */
     resident d_units, d_products;
 } cosines;
 
@@ -262,7 +262,9 @@ static sc_status take_block(cosines *c, const int32_t *rows, int64_t m, uint8_t 
         c->kept[first + i] = rows[i];
         cosine_unit(c->x + rows[i] * dim, dim, c->norms[rows[i]], c->units + (first + i) * dim);
     }
-    SC_TRY(resident_push(&c->d_units));
+    SC_TRY(resident_push_part(&c->d_units, (size_t)(c->n_pushed * dim) * sizeof *c->units,
+                              (size_t)((first + m - c->n_pushed) * dim) * sizeof *c->units));
+    c->n_pushed = first;
     SC_TRY(compare_with_kept(c, first, m, like));
     for (int64_t i = 0; i < m; i++) {
         const int32_t row = rows[i];

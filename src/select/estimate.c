@@ -8,26 +8,37 @@
 static const double PROBE_OPERATIONS = 1e8, PROBE_SECONDS = 0.05;
 
 /* Where there is no room for one more, the last one stands for all that follow. */
-static void add(estimate *e, const char *name, int64_t n, size_t size, bool resident)
+static void add(estimate *e, const char *name, int64_t bytes, int64_t device_bytes)
 {
     enum { MOST = sizeof e->arrays / sizeof *e->arrays };
-    if (n <= 0)
+    if (bytes <= 0 && device_bytes <= 0)
         return;
     if (e->n_arrays < MOST)
-        e->arrays[e->n_arrays++] = (estimate_array){name, n * (int64_t)size, e->phase, resident};
+        e->arrays[e->n_arrays++] = (estimate_array){name, bytes, e->phase, device_bytes};
     else
-        e->arrays[MOST - 1] =
-            (estimate_array){"and more", e->arrays[MOST - 1].bytes + n * (int64_t)size, 0, true};
+        e->arrays[MOST - 1] = (estimate_array){"and more", e->arrays[MOST - 1].bytes + bytes, 0,
+                                               e->arrays[MOST - 1].device_bytes + device_bytes};
 }
 
 void estimate_array_add(estimate *e, const char *name, int64_t n, size_t size)
 {
-    add(e, name, n, size, false);
+    add(e, name, n * (int64_t)size, 0);
 }
 
 void estimate_resident_add(estimate *e, const char *name, int64_t n, size_t size)
 {
-    add(e, name, n, size, true);
+    add(e, name, n * (int64_t)size, n * (int64_t)size);
+}
+
+void estimate_part_add(estimate *e, const char *name, int64_t n, size_t size, int64_t device_bytes)
+{
+    add(e, name, n * (int64_t)size, device_bytes);
+}
+
+void estimate_rows_pass(estimate *e, int64_t n, int64_t dim)
+{
+    e->n_rows = n;
+    e->dim = dim;
 }
 
 void estimate_phase_begin(estimate *e)
@@ -49,14 +60,14 @@ void estimate_work_add(estimate *e, const char *name, double operations, double 
         e->work[MOST - 1] = (estimate_work){"and more, not timed", 0, 0, NULL, 0};
 }
 
-static int64_t most_bytes(const estimate *e, bool resident_only)
+static int64_t most_bytes(const estimate *e, bool on_device)
 {
     int64_t all_the_time = 0, most = 0;
     for (int phase = 0; phase <= e->n_phases; phase++) {
         int64_t bytes = 0;
         for (int i = 0; i < e->n_arrays; i++)
-            if (e->arrays[i].phase == phase && (e->arrays[i].resident || !resident_only))
-                bytes += e->arrays[i].bytes;
+            if (e->arrays[i].phase == phase)
+                bytes += on_device ? e->arrays[i].device_bytes : e->arrays[i].bytes;
         if (phase == 0)
             all_the_time = bytes;
         else
@@ -73,6 +84,13 @@ int64_t estimate_bytes(const estimate *e)
 int64_t estimate_device_bytes(const estimate *e)
 {
     return most_bytes(e, true);
+}
+
+size_t estimate_beside_rows(const selection_task *task, void (*plan)(const selection_task *, estimate *))
+{
+    estimate e = {0};
+    plan(task, &e);
+    return (size_t)estimate_device_bytes(&e);
 }
 
 /* The first run warms up, and says how many of them it takes to be timed well. */

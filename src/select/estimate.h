@@ -11,8 +11,8 @@ typedef sc_status (*estimate_probe)(const selection_task *task, double *operatio
 typedef struct estimate_array {
     const char *name;
     int64_t bytes;
-    int phase;     /* 0: held all the time; k: only during the k-th phase */
-    bool resident; /* has a copy on a device that is not the CPU */
+    int phase;            /* 0: held all the time; k: only during the k-th phase */
+    int64_t device_bytes; /* on a device that is not the CPU */
 } estimate_array;
 
 typedef struct estimate_work {
@@ -27,11 +27,16 @@ typedef struct estimate {
     estimate_array arrays[64];
     estimate_work work[16];
     int n_arrays, n_work, phase, n_phases;
+    int64_t n_rows, dim; /* that pass through the device; 0: none do */
 } estimate;
 
 void estimate_array_add(estimate *e, const char *name, int64_t n, size_t size);
 /* Kept on the device, too. */
 void estimate_resident_add(estimate *e, const char *name, int64_t n, size_t size);
+/* Kept on the host in full, and on the device only so many bytes of it at a time. */
+void estimate_part_add(estimate *e, const char *name, int64_t n, size_t size, int64_t device_bytes);
+/* Rows that select/rows.h brings to the device; how many at a time depends on what all else takes. */
+void estimate_rows_pass(estimate *e, int64_t n, int64_t dim);
 /* What is added in between is given back at the end. Phases follow each other. */
 void estimate_phase_begin(estimate *e);
 void estimate_phase_end(estimate *e);
@@ -40,6 +45,8 @@ void estimate_work_add(estimate *e, const char *name, double operations, double 
 /* Bytes at the moment when they are most: on the host, and on a device that is not the CPU. */
 int64_t estimate_bytes(const estimate *e);
 int64_t estimate_device_bytes(const estimate *e);
+/* The latter by a strategy's plan, without the rows: what to leave room for. */
+size_t estimate_beside_rows(const selection_task *task, void (*plan)(const selection_task *, estimate *));
 
 /* The time of every piece of work by the rate of its probe, which runs for a few hundredths of a second. */
 sc_status estimate_measure(estimate *e, const selection_task *task);

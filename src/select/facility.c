@@ -198,11 +198,12 @@ static sc_status probe_neighbours(const selection_task *task, double *operations
 void facility_plan(const selection_task *task, estimate *out)
 {
     const int64_t n = task->n, k = task->neighbours < n ? task->neighbours : n;
-    const int64_t search = neighbours_bytes(n, task->dim, k);
+    const int64_t search = neighbours_bytes(task->device->ops, n, task->dim, k);
     const int64_t lists = n * k * (int64_t)(sizeof(int32_t) + sizeof(float));
     estimate_array_add(out, "neighbours and cosines", n * k, sizeof(int32_t) + sizeof(float));
-    estimate_array_add(out, "unit rows and candidates, then who is served", search > lists ? search : lists,
-                       1);
+    estimate_rows_pass(out, n, task->dim);
+    estimate_part_add(out, "unit rows and candidates, then who is served", search > lists ? search : lists, 1,
+                      neighbours_device_bytes(n, task->dim));
     estimate_array_add(out, "likeness, gains, heap of rows", n,
                        sizeof(float) + 3 * sizeof(double) + sizeof(int32_t) + sizeof(int64_t));
     estimate_work_add(out, "products of all rows with all", search_operations(n, task->dim, k),

@@ -39,7 +39,8 @@ typedef struct design {
     const selection_task *task;
     const ops *ops;
     double *gains, *slack, *norms; /* [n] gains of closed rows are -infinity */
-    resident d_gains, d_slack, d_norms, d_x;
+    resident d_gains, d_slack, d_norms;
+    device_rows d_x;
     double *s, *a; /* [dim][dim] S and its inverse, on the host only where it asks for them */
     resident d_s, d_a, d_l, d_scratch;
     double trace;         /* of S */
@@ -265,8 +266,8 @@ static sc_status flush(design *d, int64_t n)
     SC_TRY(resident_push(&d->d_x64));
     SC_TRY(resident_push(&d->d_gains));
     SC_TRY(resident_push(&d->d_slack));
-    SC_TRY(d->ops->design_flush(NULL, d->d_gains.device, d->d_slack.device, d->d_norms.device, d->d_x.device,
-                                d->d_w32.device, d->task->n, dim, n, sqrt(squares)));
+    SC_TRY(flush_rows(&d->d_x, d->d_gains.device, d->d_slack.device, d->d_norms.device, d->d_w32.device, n,
+                      sqrt(squares)));
     SC_TRY(resident_pull(&d->d_gains));
     SC_TRY(resident_pull(&d->d_slack));
     SC_TRY(d->ops->rank_update(NULL, d->d_a.device, d->d_w.device, dim, n, -1));
@@ -342,8 +343,7 @@ cleanup:
 /* Bounds that every flush has loosened a little are made anew, once that costs no more than to go on. */
 static sc_status tighten(design *d)
 {
-    const regain_task task = {d->ops,     &d->d_x,      &d->d_norms,     &d->d_a,
-                              d->task->n, d->task->dim, inverse_error(d)};
+    const regain_task task = {&d->d_x, &d->d_norms, &d->d_a, inverse_error(d)};
     if (d->n_wasted <= d->patience)
         return SC_OK;
     bool helped;
@@ -457,6 +457,7 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     const size_t square = dim * dim * sizeof(double);
     *d = (design){.task = task, .ops = table, .out = picks, .patience = task->n / 64};
     SC_TRY(check_table(table));
+    SC_TRY(rows_open(table, task->x, task->n, task->dim, estimate_beside_rows(task, fisher_plan), &d->d_x));
     SC_TRY(sc_alloc(&d->gains, n, sizeof *d->gains));
     SC_TRY(sc_alloc(&d->slack, n, sizeof *d->slack));
     SC_TRY(sc_alloc(&d->norms, n, sizeof *d->norms));
@@ -507,7 +508,6 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(resident_open(table, d->gains, n * sizeof *d->gains, &d->d_gains));
     SC_TRY(resident_open(table, d->slack, n * sizeof *d->slack, &d->d_slack));
     SC_TRY(resident_open(table, d->norms, n * sizeof *d->norms, &d->d_norms));
-    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, n * dim * sizeof *task->x, &d->d_x));
     SC_TRY(resident_open(table, d->s, square, &d->d_s));
     SC_TRY(resident_open(table, d->a, square, &d->d_a));
     SC_TRY(measure_inverse(d));
@@ -530,12 +530,11 @@ cleanup:
 
 static void design_close(design *d)
 {
-    resident *places[] = {&d->d_gains,      &d->d_slack,      &d->d_norms, &d->d_x,
-                          &d->d_s,          &d->d_a,          &d->d_l,     &d->d_scratch,
-                          &d->d_rows,       &d->d_pool_x,     &d->d_w,     &d->d_pool_gains,
-                          &d->d_pool_slack, &d->d_pool_norms, &d->d_w32,   &d->d_group_offsets,
-                          &d->d_groups,     &d->d_left,       &d->d_x64,   &d->d_picks,
-                          &d->d_found,      &d->d_work};
+    resident *places[] = {
+        &d->d_gains,      &d->d_slack, &d->d_norms,         &d->d_s,      &d->d_a,          &d->d_l,
+        &d->d_scratch,    &d->d_rows,  &d->d_pool_x,        &d->d_w,      &d->d_pool_gains, &d->d_pool_slack,
+        &d->d_pool_norms, &d->d_w32,   &d->d_group_offsets, &d->d_groups, &d->d_left,       &d->d_x64,
+        &d->d_picks,      &d->d_found, &d->d_work};
     void *arrays[] = {d->gains,         d->slack,  d->norms,      d->s,          d->a,          d->order,
                       d->rows,          d->x,      d->pool_gains, d->pool_slack, d->w,          d->x_rows,
                       d->w32,           d->x64,    d->picks,      d->found,      d->pool_norms, d->fresh,
@@ -544,6 +543,7 @@ static void design_close(design *d)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
+    rows_close(&d->d_x);
     rotations_close(&d->careful);
 }
 
@@ -609,22 +609,22 @@ static sc_status probe_flush(const selection_task *task, double *operations)
     const int64_t dim = task->dim, n = estimate_rows(task->n, task->n, 2.0 * BLOCK * (double)dim);
     double *state = NULL; /* gains, slack, norms */
     float *w = NULL;
-    resident d_state = {0}, d_w = {0}, d_x = {0};
+    resident d_state = {0}, d_w = {0};
+    device_rows d_x = {0};
     SC_TRY(check_table(table));
+    SC_TRY(rows_open(table, task->x, n, dim, (3 * (size_t)n + BLOCK * (size_t)dim) * sizeof *state, &d_x));
     SC_TRY(sc_alloc(&state, 3 * (size_t)n, sizeof *state));
     SC_TRY(sc_alloc(&w, BLOCK * (size_t)dim, sizeof *w));
     SC_TRY(resident_open(table, state, 3 * (size_t)n * sizeof *state, &d_state));
     SC_TRY(resident_open(table, w, BLOCK * (size_t)dim * sizeof *w, &d_w));
-    SC_TRY(resident_open(table, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x, &d_x));
     double *gains = d_state.device;
-    SC_TRY(
-        table->design_flush(NULL, gains, gains + n, gains + 2 * n, d_x.device, d_w.device, n, dim, BLOCK, 1));
+    SC_TRY(flush_rows(&d_x, gains, gains + n, gains + 2 * n, d_w.device, BLOCK, 1));
     SC_TRY(resident_pull(&d_state));
     *operations = 2.0 * (double)n * (double)dim * BLOCK;
 cleanup:
     resident_close(&d_state);
     resident_close(&d_w);
-    resident_close(&d_x);
+    rows_close(&d_x);
     free(state);
     free(w);
     return status;
@@ -635,6 +635,7 @@ void fisher_plan(const selection_task *task, estimate *out)
     const ops *table = task->device->ops;
     const int64_t n = task->n, dim = task->dim, m = n < POOL ? n : POOL;
     const double picks = (double)limits_likely(task->limits, task->budget), before = (double)task->n_given;
+    estimate_rows_pass(out, n, dim);
     estimate_resident_add(out, "gains, slack and norms", 3 * n, sizeof(double));
     estimate_array_add(out, "rows in order", n, sizeof(int32_t));
     estimate_resident_add(out, "S and its inverse", 2 * dim * dim, sizeof(double));

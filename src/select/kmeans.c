@@ -12,8 +12,7 @@
 
 static sc_status place_centre(lloyd *w, int64_t c, int64_t row)
 {
-    memcpy((float *)w->centres.host + c * w->dim, (const float *)w->x->host + row * w->dim,
-           (size_t)w->dim * sizeof(float));
+    rows_read(w->x, row, (float *)w->centres.host + c * w->dim);
     return resident_push(&w->centres);
 }
 
@@ -144,9 +143,18 @@ cleanup:
     return status;
 }
 
-sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *options, kmeans_result *out)
+sc_status kmeans_rows_open(const ops *table, const float *x, int64_t n, int64_t dim, int64_t k,
+                           device_rows *out)
+{
+    estimate beside = {0};
+    kmeans_fit_plan(n, dim, k < n ? k : n, false, table, &beside);
+    return rows_open(table, x, n, dim, (size_t)estimate_device_bytes(&beside), out);
+}
+
+sc_status kmeans(device_rows *x, const kmeans_options *options, kmeans_result *out)
 {
     sc_status status = SC_OK;
+    const int64_t n = x->n, dim = x->dim;
     lloyd w = {0};
     progress *p = NULL;
     *out = (kmeans_result){0};
@@ -156,7 +164,7 @@ sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *opti
     if (k < options->k && !options->quiet)
         log_warn("%lld clusters were asked for, but there are only %lld rows", (long long)options->k,
                  (long long)n);
-    SC_TRY(lloyd_open(&w, x, n, dim, k, options->plain, out));
+    SC_TRY(lloyd_open(&w, x, k, options->plain, out));
     if (options->centres) {
         memcpy(w.centres.host, options->centres, (size_t)k * (size_t)dim * sizeof(float));
         SC_TRY(resident_push(&w.centres));
@@ -179,14 +187,13 @@ cleanup:
     return status;
 }
 
-sc_status kmeans_given(resident *x, int64_t n, int64_t dim, const float *centres, int64_t k,
-                       kmeans_result *out)
+sc_status kmeans_given(device_rows *x, const float *centres, int64_t k, kmeans_result *out)
 {
     sc_status status = SC_OK;
     lloyd w = {0};
     *out = (kmeans_result){0};
-    SC_TRY(lloyd_open(&w, x, n, dim, k, true, out));
-    memcpy(out->centres, centres, (size_t)k * (size_t)dim * sizeof *centres);
+    SC_TRY(lloyd_open(&w, x, k, true, out));
+    memcpy(out->centres, centres, (size_t)k * (size_t)x->dim * sizeof *centres);
     SC_TRY(resident_push(&w.centres));
     SC_TRY(lloyd_assign(&w, w.centres.device, k));
     out->k = k;
@@ -217,17 +224,18 @@ static sc_status time_iteration(const selection_task *task, int64_t k, double *o
     kmeans_result found = {0};
     const int64_t dim = task->dim, enough = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)dim);
     const int64_t n = enough > k ? enough : k;
-    resident x = {0};
-    SC_TRY(resident_open(task->device->ops, (void *)(uintptr_t)task->x, (size_t)(n * dim) * sizeof *task->x,
-                         &x));
-    SC_TRY(lloyd_open(&w, &x, n, dim, k, true, &found));
-    SC_TRY(lloyd_assign(&w, x.device, k));
+    device_rows x = {0};
+    SC_TRY(kmeans_rows_open(task->device->ops, task->x, n, dim, k, &x));
+    SC_TRY(lloyd_open(&w, &x, k, true, &found));
+    memcpy(w.centres.host, task->x, w.centres.bytes);
+    SC_TRY(resident_push(&w.centres));
+    SC_TRY(lloyd_assign(&w, w.centres.device, k));
     if (k > 1)
         SC_TRY(lloyd_sum(&w));
     *operations = 2.0 * (double)n * (double)k * (double)dim;
 cleanup:
     lloyd_close(&w);
-    resident_close(&x);
+    rows_close(&x);
     kmeans_free(&found);
     return status;
 }
@@ -248,6 +256,7 @@ void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *t
 {
     /* Lloyd settles in some 25 iterations, as a rule. */
     const double cells = (double)n * (double)dim, iterations = 25;
+    estimate_rows_pass(out, n, dim);
     estimate_resident_add(out, "k-means: centres", k * dim, sizeof(float));
     estimate_resident_add(out, "k-means: labels and distances", n, sizeof(int32_t) + sizeof(float));
     estimate_phase_begin(out);

@@ -7,6 +7,7 @@
 
 #include "select/estimate.h"
 #include "select/resident.h"
+#include "select/rows.h"
 
 typedef struct kmeans_options {
     int64_t k;
@@ -29,11 +30,13 @@ typedef struct kmeans_result {
     bool converged;
 } kmeans_result;
 
-/* x [n][dim] on the device (mean-centred), and on the host. */
-sc_status kmeans(resident *x, int64_t n, int64_t dim, const kmeans_options *options, kmeans_result *out);
+/* Rows for k-means with k centres: with room on the device for what it takes beside them. */
+sc_status kmeans_rows_open(const ops *table, const float *x, int64_t n, int64_t dim, int64_t k,
+                           device_rows *out);
+/* x: mean-centred rows. */
+sc_status kmeans(device_rows *x, const kmeans_options *options, kmeans_result *out);
 /* Labels and inertia for given centres [k][dim]. */
-sc_status kmeans_given(resident *x, int64_t n, int64_t dim, const float *centres, int64_t k,
-                       kmeans_result *out);
+sc_status kmeans_given(device_rows *x, const float *centres, int64_t k, kmeans_result *out);
 void kmeans_free(kmeans_result *r);
 /* What kmeans (or, with given centres, kmeans_given) takes on top of x [n][dim] with k centres. */
 void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out);

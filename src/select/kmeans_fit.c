@@ -43,7 +43,7 @@ static dtype rows_type(const sc_kmeans_options *o)
 /* One problem: its rows, centred and on the device, and the given centres moved with them. */
 typedef struct problem {
     centred rows;
-    resident x;
+    device_rows x;
     float *start;
     kmeans_result found;
 } problem;
@@ -52,7 +52,7 @@ static void problem_close(problem *p)
 {
     kmeans_free(&p->found);
     free(p->start);
-    resident_close(&p->x);
+    rows_close(&p->x);
     centred_free(&p->rows);
 }
 
@@ -62,7 +62,7 @@ static sc_status problem_open(const sc_kmeans_options *o, const ops *table, cons
     sc_status status = SC_OK;
     *p = (problem){0};
     SC_TRY(features_centre_as(x, rows_type(o), n, dim, &p->rows));
-    SC_TRY(resident_open(table, p->rows.x, (size_t)n * (size_t)dim * sizeof *p->rows.x, &p->x));
+    SC_TRY(kmeans_rows_open(table, p->rows.x, n, dim, o->clusters, &p->x));
     if (start) {
         SC_TRY(sc_alloc(&p->start, (size_t)o->clusters * (size_t)dim, sizeof *p->start));
         SC_TRY(clustering_move_centres(start, o->clusters, &p->rows, p->start));
@@ -102,7 +102,7 @@ static sc_status solve(const sc_kmeans_options *o, const ops *table, const void 
                                      .tolerance = o->tolerance,
                                      .centres = p.start,
                                      .quiet = quiet};
-    SC_TRY(kmeans(&p.x, n, dim, &settings, &p.found));
+    SC_TRY(kmeans(&p.x, &settings, &p.found));
     for (int64_t j = 0; j < p.found.k; j++)
         for (int64_t d = 0; d < dim; d++)
             out->centres[j * dim + d] =
@@ -146,7 +146,7 @@ sc_status sc_kmeans_predict(const sc_kmeans_options *options, const void *x, int
     SC_TRY(features_check_as("the rows", x, rows_type(options), n, dim));
     SC_TRY(device_open(&options->common, &dev));
     SC_TRY(problem_open(options, dev->ops, x, n, dim, options->centres, &p));
-    SC_TRY(kmeans_given(&p.x, n, dim, p.start, options->clusters, &p.found));
+    SC_TRY(kmeans_given(&p.x, p.start, options->clusters, &p.found));
     give(&p, labels, dist2);
 cleanup:
     problem_close(&p);

@@ -30,15 +30,17 @@ cleanup:
     return status;
 }
 
-sc_status lloyd_open(lloyd *w, resident *x, int64_t n, int64_t dim, int64_t k, bool plain, kmeans_result *out)
+sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_result *out)
 {
     sc_status status = SC_OK;
     const ops *table = x->ops;
+    const int64_t n = x->n, dim = x->dim;
     *w = (lloyd){.ops = table, .x = x, .n = n, .dim = dim, .k = k};
     if (!table->cluster_assign || !table->cluster_update || !table->cluster_assign_workspace)
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_assign; use --device cpu",
                        table->name);
-    w->bounded = !plain && table->cluster_reassign && table->cluster_sums;
+    w->summing = rows_streamed(x);
+    w->bounded = !plain && !w->summing && table->cluster_reassign && table->cluster_sums;
     SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
     SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
     SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
@@ -75,13 +77,53 @@ void lloyd_close(lloyd *w)
 
 /* --- labels ----------------------------------------------------------------------------------------------- */
 
+typedef struct assigning {
+    const lloyd *w;
+    const float *centres;
+    int64_t k;
+    bool sums; /* too */
+} assigning;
+
+static sc_status visit_sum(void *context, const float *x, int64_t first, int64_t n)
+{
+    const lloyd *w = context;
+    return w->ops->cluster_update(NULL, w->sums.device, w->counts.device, x,
+                                  (const int32_t *)w->labels.device + first, n, w->k, w->dim);
+}
+
+static sc_status visit_assign(void *context, const float *x, int64_t first, int64_t n)
+{
+    const assigning *a = context;
+    const lloyd *w = a->w;
+    const sc_status status =
+        w->ops->cluster_assign(NULL, (int32_t *)w->labels.device + first, (float *)w->dist2.device + first, x,
+                               a->centres, n, a->k, w->dim, w->scratch.device);
+    return status == SC_OK && a->sums ? visit_sum((void *)(uintptr_t)w, x, first, n) : status;
+}
+
+static sc_status clear_sums(const lloyd *w)
+{
+    const sc_status status = w->ops->fill_zero(NULL, w->sums.device, w->sums.bytes);
+    return status == SC_OK ? w->ops->fill_zero(NULL, w->counts.device, w->counts.bytes) : status;
+}
+
+static sc_status assign(lloyd *w, const float *centres, int64_t k, bool sums)
+{
+    sc_status status = SC_OK;
+    assigning a = {w, centres, k, sums};
+    if (sums)
+        SC_TRY(clear_sums(w));
+    SC_TRY(rows_pass(w->x, visit_assign, &a));
+    w->summed_now = sums;
+    SC_TRY(resident_pull(&w->labels));
+    SC_TRY(resident_pull(&w->dist2));
+cleanup:
+    return status;
+}
+
 sc_status lloyd_assign(lloyd *w, const float *centres, int64_t k)
 {
-    sc_status status = w->ops->cluster_assign(NULL, w->labels.device, w->dist2.device, w->x->device, centres,
-                                              w->n, k, w->dim, w->scratch.device);
-    if (status == SC_OK)
-        status = resident_pull(&w->labels);
-    return status == SC_OK ? resident_pull(&w->dist2) : status;
+    return assign(w, centres, k, false);
 }
 
 /* dist2 of all rows becomes |x|^2. */
@@ -102,7 +144,7 @@ cleanup:
 static sc_status reassign(lloyd *w, const double *moved, float *dist2)
 {
     const cluster_bounds bounds = {w->norms2.device, moved, w->near.device, w->far.device};
-    return w->ops->cluster_reassign(NULL, w->labels.device, dist2, &bounds, w->x->device, w->centres.device,
+    return w->ops->cluster_reassign(NULL, w->labels.device, dist2, &bounds, w->x->all, w->centres.device,
                                     w->n, w->k, w->dim, w->scratch.device);
 }
 
@@ -129,7 +171,7 @@ sc_status lloyd_reassign(lloyd *w)
 {
     sc_status status = SC_OK;
     if (!w->bounded)
-        return lloyd_assign(w, w->centres.device, w->k);
+        return assign(w, w->centres.device, w->k, w->summing);
     SC_TRY(resident_push(&w->moved));
     SC_TRY(reassign(w, w->moved.device, NULL));
     SC_TRY(resident_pull(&w->labels));
@@ -166,6 +208,7 @@ sc_status lloyd_hand_over(lloyd *w)
         SC_TRY(resident_push(&w->near));
     }
     SC_TRY(resident_push(&w->labels));
+    w->summed_now = false;
 cleanup:
     return status;
 }
@@ -204,12 +247,14 @@ sc_status lloyd_sum(lloyd *w)
     if (w->bounded) {
         list_members(w);
         SC_TRY(resident_push(&w->members));
-        SC_TRY(w->ops->cluster_sums(NULL, w->sums.device, w->x->device, w->members.device, w->offsets,
-                                    w->wanted, w->k, w->dim));
+        SC_TRY(w->ops->cluster_sums(NULL, w->sums.device, w->x->all, w->members.device, w->offsets, w->wanted,
+                                    w->k, w->dim));
     } else {
         memset(w->wanted, 1, (size_t)w->k);
-        SC_TRY(w->ops->cluster_update(NULL, w->sums.device, w->counts.device, w->x->device, w->labels.device,
-                                      w->n, w->k, w->dim));
+        if (!w->summed_now) {
+            SC_TRY(clear_sums(w));
+            SC_TRY(rows_pass(w->x, visit_sum, w));
+        }
         SC_TRY(resident_pull(&w->counts));
     }
     for (int64_t j = 0; j < w->k; j++)

@@ -9,9 +9,11 @@
 
 typedef struct lloyd {
     const ops *ops;
-    resident *x;
+    device_rows *x;
     int64_t n, dim, k;
-    bool bounded; /* false too where the table lacks the operations */
+    bool bounded;    /* false too where the table lacks the operations */
+    bool summing;    /* labels and sums in one pass over the rows, which streams them */
+    bool summed_now; /* the sums are of the labels as they are */
     resident centres, labels, dist2, sums, counts, scratch; /* the first three are the result's */
     resident norms2, moved, near, far, members; /* of bounds: see cluster_reassign, cluster_sums */
     int32_t *summed;                            /* [n] the labels that the sums are of */
@@ -23,8 +25,7 @@ typedef struct lloyd {
     int n_arrays;
 } lloyd;
 
-sc_status lloyd_open(lloyd *w, resident *x, int64_t n, int64_t dim, int64_t k, bool plain,
-                     kmeans_result *out);
+sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_result *out);
 void lloyd_close(lloyd *w); /* {0} is fine */
 
 /* Labels and dist2 of every row for k centres [k][dim] on the device. */

@@ -7,9 +7,13 @@
 #include "base/log.h"
 #include "select/cosine.h"
 #include "select/resident.h"
+#include "select/rows.h"
 
 /* SPARE more than k are kept by their float products. Where that is not enough to be sure, a row is compared with all. */
 enum { ROWS = 256, COLUMNS = 2048, SPARE = 32 };
+enum {
+    MANY_ROWS = 32 * ROWS
+}; /* that look for their neighbours in one pass, where a pass uploads all rows */
 
 typedef struct candidate {
     double like;
@@ -20,10 +24,14 @@ typedef struct search {
     const float *x;
     int64_t n, dim, k, most; /* most: candidates of a row */
     double *norms;           /* [n] */
-    float *units, *products; /* [n][dim], [ROWS][COLUMNS] */
-    resident d_units, d_products;
-    candidate *found; /* [ROWS][most]: min-heaps while they are gathered */
-    candidate *all;   /* [n] of one row that is compared with all */
+    float *units;            /* [n][dim] on the CPU; another table gets them as they pass */
+    float *asking;           /* [block][dim] unit rows that look for neighbours, where all are streamed */
+    float *products;         /* [ROWS][COLUMNS] */
+    device_rows d_units;
+    resident d_asking, d_products;
+    int64_t block, first, m; /* rows first .. first + m - 1 look for neighbours, block at most */
+    candidate *found;        /* [block][most]: min-heaps while they are gathered */
+    candidate *all;          /* [n] of one row that is compared with all */
 } search;
 
 /* More like, then the lower row. */
@@ -69,30 +77,63 @@ static double like(const search *s, int64_t a, int64_t b)
     return cosine < 1 ? cosine : 1; /* equal rows are as like as a row and itself */
 }
 
-/* Products of rows first .. first + m - 1 with all, kept in the heaps. */
+static void fill_units(const void *context, int64_t first, int64_t n, void *to)
+{
+    const search *s = context;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = first; i < first + n; i++)
+        cosine_unit(s->x + i * s->dim, s->dim, s->norms[i], (float *)to + (i - first) * s->dim);
+}
+
+/* Products of the asking rows from `row` on, `m` of them, with rows at .. at + width - 1, kept in the heaps. */
+static void keep(const search *s, int64_t row, int64_t m, int64_t at, int64_t width)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < m; i++) {
+        candidate *heap = s->found + (row - s->first + i) * s->most;
+        for (int64_t j = 0; j < width; j++) {
+            const candidate c = {row + i == at + j ? 1 : (double)s->products[i * COLUMNS + j],
+                                 (int32_t)(at + j)};
+            if (at + j < s->most)
+                heap_push(heap, at + j, c);
+            else if (before(c, heap[0]))
+                heap_replace_root(heap, s->most, c);
+        }
+    }
+}
+
+static sc_status visit_units(void *context, const float *units, int64_t first, int64_t n)
+{
+    sc_status status = SC_OK;
+    search *s = context;
+    const int64_t dim = s->dim;
+    const float *asking = s->asking ? s->d_asking.device : s->d_units.all + s->first * dim;
+    for (int64_t row = 0; row < s->m; row += ROWS) {
+        const int64_t m = s->m - row < ROWS ? s->m - row : ROWS;
+        for (int64_t at = 0; at < n; at += COLUMNS) {
+            const int64_t width = n - at < COLUMNS ? n - at : COLUMNS;
+            SC_TRY(s->d_units.ops->gemm(NULL, false, true, m, width, dim, 1, asking + row * dim, DTYPE_F32,
+                                        dim, units + at * dim, DTYPE_F32, dim, 0, s->d_products.device,
+                                        DTYPE_F32, COLUMNS));
+            SC_TRY(resident_pull(&s->d_products));
+            keep(s, s->first + row, m, first + at, width);
+        }
+    }
+cleanup:
+    return status;
+}
+
+/* The candidates of m rows from `first` on. */
 static sc_status gather(search *s, int64_t first, int64_t m)
 {
     sc_status status = SC_OK;
-    float *units = s->d_units.device;
-    for (int64_t at = 0; at < s->n; at += COLUMNS) {
-        const int64_t width = s->n - at < COLUMNS ? s->n - at : COLUMNS;
-        SC_TRY(s->d_units.ops->gemm(NULL, false, true, m, width, s->dim, 1, units + first * s->dim, DTYPE_F32,
-                                    s->dim, units + at * s->dim, DTYPE_F32, s->dim, 0, s->d_products.device,
-                                    DTYPE_F32, COLUMNS));
-        SC_TRY(resident_pull(&s->d_products));
-#pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < m; i++) {
-            candidate *heap = s->found + i * s->most;
-            for (int64_t j = 0; j < width; j++) {
-                const candidate c = {first + i == at + j ? 1 : (double)s->products[i * COLUMNS + j],
-                                     (int32_t)(at + j)};
-                if (at + j < s->most)
-                    heap_push(heap, at + j, c);
-                else if (before(c, heap[0]))
-                    heap_replace_root(heap, s->most, c);
-            }
-        }
+    s->first = first;
+    s->m = m;
+    if (s->asking) {
+        fill_units(s, first, m, s->asking);
+        SC_TRY(resident_push_part(&s->d_asking, 0, (size_t)(m * s->dim) * sizeof *s->asking));
     }
+    SC_TRY(rows_pass(&s->d_units, visit_units, s));
 cleanup:
     return status;
 }
@@ -116,34 +157,77 @@ static void compare_with_all(const search *s, int64_t row, candidate *found)
         found[q] = s->all[q];
 }
 
-int64_t neighbours_bytes(int64_t n, int64_t dim, int64_t k)
+static int64_t least(int64_t a, int64_t b)
 {
-    const int64_t most = k + SPARE < n ? k + SPARE : n;
-    return n * (int64_t)(sizeof(double) + sizeof(candidate)) + n * dim * (int64_t)sizeof(float) +
-           ROWS * (COLUMNS * (int64_t)sizeof(float) + most * (int64_t)sizeof(candidate));
+    return a < b ? a : b;
+}
+
+int64_t neighbours_bytes(const ops *table, int64_t n, int64_t dim, int64_t k)
+{
+    const int64_t most = least(k + SPARE, n), block = least(MANY_ROWS, n);
+    const int64_t units = table == cpu_ops() ? n * dim : block * dim;
+    return n * (int64_t)(sizeof(double) + sizeof(candidate)) + units * (int64_t)sizeof(float) +
+           ROWS * COLUMNS * (int64_t)sizeof(float) +
+           (table == cpu_ops() ? ROWS : block) * most * (int64_t)sizeof(candidate);
+}
+
+int64_t neighbours_device_bytes(int64_t n, int64_t dim)
+{
+    return (least(MANY_ROWS, n) * dim + ROWS * COLUMNS) * (int64_t)sizeof(float);
+}
+
+static sc_status search_open(search *s, const ops *table)
+{
+    sc_status status = SC_OK;
+    const size_t block = (size_t)ROWS * COLUMNS;
+    const int64_t n = s->n, dim = s->dim;
+    SC_TRY(sc_alloc(&s->norms, (size_t)n, sizeof *s->norms));
+    SC_TRY(sc_alloc(&s->products, block, sizeof *s->products));
+    SC_TRY(sc_alloc(&s->all, (size_t)n, sizeof *s->all));
+    cosine_norms(s->x, n, dim, s->norms);
+    if (table == cpu_ops()) {
+        SC_TRY(sc_alloc(&s->units, (size_t)(n * dim), sizeof *s->units));
+        fill_units(s, 0, n, s->units);
+        SC_TRY(rows_open(table, s->units, n, dim, 0, &s->d_units));
+    } else {
+        const conveyor_source source = {fill_units, s, n};
+        SC_TRY(rows_open_from(table, source, dim, (size_t)neighbours_device_bytes(n, dim), &s->d_units));
+    }
+    s->block = ROWS;
+    if (rows_streamed(&s->d_units)) {
+        s->block = least(MANY_ROWS, n);
+        SC_TRY(sc_alloc(&s->asking, (size_t)(s->block * dim), sizeof *s->asking));
+        SC_TRY(resident_open(table, s->asking, (size_t)(s->block * dim) * sizeof *s->asking, &s->d_asking));
+    }
+    SC_TRY(sc_alloc(&s->found, (size_t)(s->block * s->most), sizeof *s->found));
+    SC_TRY(resident_open(table, s->products, block * sizeof *s->products, &s->d_products));
+cleanup:
+    return status;
+}
+
+static void search_close(search *s)
+{
+    rows_close(&s->d_units);
+    resident_close(&s->d_asking);
+    resident_close(&s->d_products);
+    free(s->norms);
+    free(s->units);
+    free(s->asking);
+    free(s->products);
+    free(s->found);
+    free(s->all);
 }
 
 sc_status neighbours_find(device *dev, const float *x, int64_t n, int64_t dim, int64_t k, int32_t *rows,
                           float *cosines)
 {
     sc_status status = SC_OK;
-    const size_t cells = (size_t)n * (size_t)dim, block = (size_t)ROWS * COLUMNS;
-    search s = {.x = x, .n = n, .dim = dim, .k = k, .most = k + SPARE < n ? k + SPARE : n};
-    bool sure[ROWS];
+    search s = {.x = x, .n = n, .dim = dim, .k = k, .most = least(k + SPARE, n)};
+    bool sure[MANY_ROWS];
     progress *p = progress_begin("select: neighbours", "rows", n);
-    SC_TRY(sc_alloc(&s.norms, (size_t)n, sizeof *s.norms));
-    SC_TRY(sc_alloc(&s.units, cells, sizeof *s.units));
-    SC_TRY(sc_alloc(&s.products, block, sizeof *s.products));
-    SC_TRY(sc_alloc(&s.found, ROWS * (size_t)s.most, sizeof *s.found));
-    SC_TRY(sc_alloc(&s.all, (size_t)n, sizeof *s.all));
-    cosine_norms(x, n, dim, s.norms);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        cosine_unit(x + i * dim, dim, s.norms[i], s.units + i * dim);
-    SC_TRY(resident_open(dev->ops, s.units, cells * sizeof *s.units, &s.d_units));
-    SC_TRY(resident_open(dev->ops, s.products, block * sizeof *s.products, &s.d_products));
-    for (int64_t first = 0; first < n; first += ROWS) {
-        const int64_t m = n - first < ROWS ? n - first : ROWS;
+    SC_TRY(search_open(&s, dev->ops));
+    for (int64_t first = 0; first < n; first += s.block) {
+        const int64_t m = least(n - first, s.block);
         SC_TRY(check_cancelled());
         SC_TRY(gather(&s, first, m));
 #pragma omp parallel for schedule(dynamic, 8)
@@ -162,12 +246,6 @@ sc_status neighbours_find(device *dev, const float *x, int64_t n, int64_t dim, i
     }
 cleanup:
     progress_end(p);
-    resident_close(&s.d_units);
-    resident_close(&s.d_products);
-    free(s.norms);
-    free(s.units);
-    free(s.products);
-    free(s.found);
-    free(s.all);
+    search_close(&s);
     return status;
 }

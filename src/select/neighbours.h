@@ -9,6 +9,8 @@
 sc_status neighbours_find(device *dev, const float *x, int64_t n, int64_t dim, int64_t k, int32_t *rows,
                           float *cosines);
 /* What it takes for itself. */
-int64_t neighbours_bytes(int64_t n, int64_t dim, int64_t k);
+int64_t neighbours_bytes(const ops *table, int64_t n, int64_t dim, int64_t k);
+/* And on a device, beside the rows. */
+int64_t neighbours_device_bytes(int64_t n, int64_t dim);
 
 #endif

@@ -9,6 +9,7 @@
 #include "select/constraints.h"
 #include "select/duplicates.h"
 #include "select/estimate.h"
+#include "select/rows.h"
 #include "select/selector.h"
 #include "select/views.h"
 
@@ -23,6 +24,7 @@ typedef struct preview {
     view_columns columns;
     selection_task task;
     estimate e;
+    rows_plan rows;
     float *centres; /* given ones */
     float *probe_x; /* rows as wide as the joined view, for probes */
 } preview;
@@ -169,6 +171,8 @@ static sc_status add_parts(preview *p)
     estimate_phase_begin(e);
     estimate_array_add(e, "map", 2 * n, sizeof(float));
     estimate_phase_end(e);
+    SC_TRY(rows_plan_make(in->device->ops, e->n_rows, e->dim, (size_t)estimate_device_bytes(e), &p->rows));
+    estimate_array_add(e, "pinned for the device", (int64_t)p->rows.pinned_bytes, 1);
 cleanup:
     return status;
 }
@@ -261,21 +265,36 @@ static json_t *closed_json(const preview *p)
     return root;
 }
 
+/* What a device with memory of its own would hold, and whether all rows at once. */
+static json_t *device_json(const preview *p)
+{
+    const rows_plan *rows = &p->rows;
+    json_t *root = json_pack("{s:I,s:I}", "device_bytes",
+                             (json_int_t)(estimate_device_bytes(&p->e) + (int64_t)rows->device_bytes),
+                             "device_free_bytes", (json_int_t)rows->left);
+    if (p->e.n_rows > 0) {
+        json_object_set_new(root, "rows_on_device",
+                            json_string(rows->rows < p->e.n_rows ? "streamed" : "all"));
+        json_object_set_new(root, "rows_at_a_time", json_integer(rows->rows));
+        json_object_set_new(root, "pinned_bytes", json_integer((json_int_t)rows->pinned_bytes));
+    }
+    return root;
+}
+
 static json_t *memory_json(const preview *p)
 {
     const estimate *e = &p->e;
     json_t *arrays = json_array();
     for (int i = 0; i < e->n_arrays; i++)
-        json_array_append_new(arrays, json_pack("{s:s,s:I,s:b}", "name", e->arrays[i].name, "bytes",
-                                                (json_int_t)e->arrays[i].bytes, "for_a_while",
-                                                e->arrays[i].phase > 0));
+        if (e->arrays[i].bytes > 0)
+            json_array_append_new(arrays, json_pack("{s:s,s:I,s:b}", "name", e->arrays[i].name, "bytes",
+                                                    (json_int_t)e->arrays[i].bytes, "for_a_while",
+                                                    e->arrays[i].phase > 0));
     const int64_t mapped = (int64_t)p->in->x.file.map.size + p->columns.mapped;
     json_t *root =
         json_pack("{s:I,s:I}", "mapped_bytes", (json_int_t)mapped, "bytes", (json_int_t)estimate_bytes(e));
     if (p->in->device->ops != cpu_ops())
-        json_object_set_new(
-            root, "device_bytes",
-            json_integer(estimate_device_bytes(e) + p->task.n * p->task.dim * (int64_t)sizeof(float)));
+        json_object_update_new(root, device_json(p));
     json_object_set_new(root, "arrays", arrays);
     return root;
 }

@@ -6,6 +6,29 @@
 #include <math.h>
 #include <stdlib.h>
 
+typedef struct flushing {
+    const ops *ops;
+    double *gains, *slack;
+    const double *norms;
+    const float *w;
+    int64_t dim, b;
+    double w_norm;
+} flushing;
+
+static sc_status flush_visit(void *context, const float *x, int64_t first, int64_t n)
+{
+    const flushing *f = context;
+    return f->ops->design_flush(NULL, f->gains + first, f->slack + first, f->norms + first, x, f->w, n,
+                                f->dim, f->b, f->w_norm);
+}
+
+sc_status flush_rows(device_rows *x, double *gains, double *slack, const double *norms, const float *w,
+                     int64_t b, double w_norm)
+{
+    flushing f = {x->ops, gains, slack, norms, w, x->dim, b, w_norm};
+    return rows_pass(x, flush_visit, &f);
+}
+
 /* w [dim][dim] float: the columns of L as rows; *norm their length, all together. */
 static void transpose(const double *l, int64_t dim, float *w, double *norm)
 {
@@ -23,10 +46,10 @@ static void merge(const regain_task *t, const double *taken, const double *may, 
                   double *slack)
 {
     const double *norms = t->norms->host;
-    for (int64_t i = 0; i < t->n; i++) {
+    for (int64_t i = 0; i < t->x->n; i++) {
         /* and what the factor itself is off by (Higham 2002, 10.1) */
         const double loose =
-            may[i] + (t->a_error + 4 * (double)t->dim * DBL_EPSILON * squares) * norms[i] * norms[i];
+            may[i] + (t->a_error + 4 * (double)t->x->dim * DBL_EPSILON * squares) * norms[i] * norms[i];
         if (gains[i] == -INFINITY || !(taken[i] < 0) || !(-taken[i] + loose < gains[i] + slack[i]))
             continue;
         gains[i] = -taken[i];
@@ -37,7 +60,7 @@ static void merge(const regain_task *t, const double *taken, const double *may, 
 static double total_slack(const regain_task *t, const double *gains, const double *slack)
 {
     double total = 0;
-    for (int64_t i = 0; i < t->n; i++)
+    for (int64_t i = 0; i < t->x->n; i++)
         total += gains[i] != -INFINITY ? slack[i] : 0;
     return total;
 }
@@ -45,7 +68,9 @@ static double total_slack(const regain_task *t, const double *gains, const doubl
 sc_status regain(const regain_task *t, double *gains, double *slack, bool *helped)
 {
     sc_status status = SC_OK;
-    const size_t n = (size_t)t->n, square = (size_t)t->dim * (size_t)t->dim;
+    const ops *table = t->x->ops;
+    const int64_t dim = t->x->dim;
+    const size_t n = (size_t)t->x->n, square = (size_t)dim * (size_t)dim;
     double *l = NULL, *taken = NULL, *may = NULL, norm;
     float *w = NULL;
     const double before = total_slack(t, gains, slack);
@@ -56,17 +81,16 @@ sc_status regain(const regain_task *t, double *gains, double *slack, bool *helpe
     SC_TRY(sc_alloc(&w, square, sizeof *w));
     SC_TRY(sc_alloc(&taken, n, sizeof *taken));
     SC_TRY(sc_alloc(&may, n, sizeof *may));
-    SC_TRY(resident_open(t->ops, l, square * sizeof *l, &d_l));
-    SC_TRY(t->ops->cholesky(NULL, d_l.device, t->a->device, t->dim, &definite));
+    SC_TRY(resident_open(table, l, square * sizeof *l, &d_l));
+    SC_TRY(table->cholesky(NULL, d_l.device, t->a->device, dim, &definite));
     if (!definite) /* rounding has taken A's last eigenvalues; the bounds stay as they are */
         goto cleanup;
     SC_TRY(resident_pull(&d_l));
-    transpose(l, t->dim, w, &norm);
-    SC_TRY(resident_open(t->ops, w, square * sizeof *w, &d_w));
-    SC_TRY(resident_open(t->ops, taken, n * sizeof *taken, &d_taken));
-    SC_TRY(resident_open(t->ops, may, n * sizeof *may, &d_may));
-    SC_TRY(t->ops->design_flush(NULL, d_taken.device, d_may.device, t->norms->device, t->x->device,
-                                d_w.device, t->n, t->dim, t->dim, norm));
+    transpose(l, dim, w, &norm);
+    SC_TRY(resident_open(table, w, square * sizeof *w, &d_w));
+    SC_TRY(resident_open(table, taken, n * sizeof *taken, &d_taken));
+    SC_TRY(resident_open(table, may, n * sizeof *may, &d_may));
+    SC_TRY(flush_rows(t->x, d_taken.device, d_may.device, t->norms->device, d_w.device, dim, norm));
     SC_TRY(resident_pull(&d_taken));
     SC_TRY(resident_pull(&d_may));
     merge(t, taken, may, norm * norm, gains, slack);

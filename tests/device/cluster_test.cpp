@@ -145,12 +145,17 @@ TEST(Cluster, SumsByLabel)
         for (int64_t i = 0; i < r.n; i++)
             labels[i] = static_cast<int32_t>((i * i) % 6); // 6 of 7: one cluster stays empty
         Buffer x = upload_array(table, r.x), l = upload_array(table, labels);
-        Buffer sums(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
-        ASSERT_EQ(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
-                                        l.as<int32_t>(), r.n, r.k, r.dim),
-                  SC_OK);
-        std::vector<double> want(r.k * r.dim);
-        std::vector<int64_t> n(r.k);
+        std::vector<double> want(r.k * r.dim, 0.25); // what was there before
+        std::vector<int64_t> n(r.k, 3);
+        Buffer sums = upload_array(table, want), counts = upload_array(table, n);
+        int64_t from = 0;
+        for (int64_t at : {0, 1, 203, 500}) { // none, one row, some, the rest
+            ASSERT_EQ(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(),
+                                            x.as<float>() + from * r.dim, l.as<int32_t>() + from, at - from,
+                                            r.k, r.dim),
+                      SC_OK);
+            from = at;
+        }
         for (int64_t i = 0; i < r.n; i++) {
             n[labels[i]]++;
             for (int64_t d = 0; d < r.dim; d++)
@@ -185,7 +190,8 @@ TEST(Cluster, SumsOfSomeClustersAreThoseOfAll)
         const std::vector<uint8_t> wanted = {1, 0, 1, 1, 1, 0, 1, 1, 1};
         Buffer x = upload_array(table, r.x), l = upload_array(table, labels),
                m = upload_array(table, members);
-        Buffer all(table, r.k * r.dim * sizeof(double)), counts(table, r.k * sizeof(int64_t));
+        Buffer all = upload_array(table, std::vector<double>(r.k * r.dim)),
+               counts = upload_array(table, std::vector<int64_t>(r.k));
         Buffer some = upload_array(table, std::vector<double>(r.k * r.dim, 7.0));
         ASSERT_EQ(table->cluster_update(nullptr, all.as<double>(), counts.as<int64_t>(), x.as<float>(),
                                         l.as<int32_t>(), r.n, r.k, r.dim),

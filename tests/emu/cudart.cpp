@@ -1,21 +1,9 @@
-// The rest of the CUDA runtime: a device, whose streams do everything at once, in the order of the calls.
+// The rest of the CUDA runtime: a device, and what is asked about kernels. Streams are streams.cpp.
 #include "emu/machine.h"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-
-using Clock = std::chrono::steady_clock;
-
-struct CUstream_st {
-    unsigned flags;
-};
-
-struct CUevent_st {
-    Clock::time_point time;
-    bool recorded;
-};
 
 namespace emu
 {
@@ -165,12 +153,6 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceSynchronize()
-{
-    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
-    return pending_failure();
-}
-
 // ---- kernels
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value)
@@ -193,83 +175,5 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
 {
     bool fits = block_size <= max_block_threads && shared_bytes <= shared_limit();
     *blocks = fits ? int(blocks_per_multiprocessor) : 0;
-    return pending_failure();
-}
-
-// ---- streams and events
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream)
-{
-    return cudaStreamCreateWithFlags(stream, 0);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    *stream = new CUstream_st{flags};
-    return pending_failure();
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    delete stream;
-    return pending_failure();
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    return cudaDeviceSynchronize();
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t)
-{
-    return cudaDeviceSynchronize();
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
-{
-    return pending_failure();
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event)
-{
-    return cudaEventCreateWithFlags(event, 0);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
-{
-    *event = new CUevent_st{};
-    return pending_failure();
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    delete event;
-    return pending_failure();
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
-{
-    event->time = Clock::now();
-    event->recorded = true;
-    return pending_failure();
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-    return cudaDeviceSynchronize();
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t)
-{
-    return cudaDeviceSynchronize();
-}
-
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end)
-{
-    if (!begin->recorded || !end->recorded) {
-        note_error(cudaErrorInvalidResourceHandle, "cudaEventElapsedTime of an event that was not recorded");
-        return cudaErrorInvalidResourceHandle;
-    }
-    *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
     return pending_failure();
 }

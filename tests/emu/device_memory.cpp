@@ -3,11 +3,13 @@
 // A range starts as NaNs (0xff bytes) between guards of the same: a read of what nobody wrote, or from beside the
 // range, shows in the result, and a write beside it is found after the launch. AddressSanitizer sees each at once, and
 // the use of freed memory, too.
-#include "emu/machine.h"
+#include "emu/streams.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <vector>
 
 namespace emu
 {
@@ -24,8 +26,21 @@ std::map<uintptr_t, size_t> &ranges() // begin to size
     return *all;
 }
 
+std::map<uintptr_t, size_t> &pinned_ranges() // of the host
+{
+    static auto *all = new std::map<uintptr_t, size_t>;
+    return *all;
+}
+
 size_t used;
 size_t limit = size_t(16) << 30;
+
+// EMU_MEMORY is read at every call, so that a test may change it.
+size_t limit_now()
+{
+    const char *text = std::getenv("EMU_MEMORY");
+    return text != nullptr ? std::strtoull(text, nullptr, 10) : limit;
+}
 
 size_t rounded_up(size_t size)
 {
@@ -82,24 +97,56 @@ cudaError_t invalid_copy(const char *why, size_t size)
     return cudaErrorInvalidValue;
 }
 
-cudaError_t copy(void *to, const void *from, size_t size, cudaMemcpyKind kind)
+bool is_pinned(const void *begin, size_t size)
 {
-    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
-    if (pending_failure() != cudaSuccess)
-        return pending_failure();
-    if (size == 0)
-        return cudaSuccess;
+    auto p = reinterpret_cast<uintptr_t>(begin);
+    auto next = pinned_ranges().upper_bound(p);
+    if (next == pinned_ranges().begin())
+        return false;
+    --next;
+    return p + size <= next->first + next->second;
+}
+
+// What a call asks for that cannot be: it is told at once, as on a card.
+cudaError_t check_copy(void *to, const void *from, size_t size, cudaMemcpyKind kind)
+{
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (!fits(to, size) || !fits(from, size))
         return invalid_copy("passes the end of memory of cudaMalloc", size);
     if (kind != cudaMemcpyDefault && (is_device(to) != to_device || is_device(from) != from_device))
         return invalid_copy("goes in another direction than its cudaMemcpyKind says", size);
-    std::memmove(to, from, size);
     return cudaSuccess;
 }
 
-cudaError_t set(void *to, int value, size_t size)
+// An asynchronous copy reads pinned memory when it is made, and other memory of the host at the call; into memory of the
+// host that is not pinned it is made at the call (CUDA Runtime API, "API synchronization behavior").
+cudaError_t copy(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream,
+                 bool waits)
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (pending_failure() != cudaSuccess)
+        return pending_failure();
+    if (size == 0)
+        return cudaSuccess;
+    cudaError_t error = check_copy(to, from, size, kind);
+    if (error != cudaSuccess)
+        return error;
+    const bool staged = !waits && !is_device(from) && !is_pinned(from, size);
+    const bool late = !waits && (is_device(to) || is_pinned(to, size));
+    std::shared_ptr<std::vector<char>> stage;
+    if (staged && late) {
+        const char *bytes = static_cast<const char *>(from);
+        stage = std::make_shared<std::vector<char>>(bytes, bytes + size);
+        from = stage->data();
+    }
+    const void *host = is_device(to) ? (is_device(from) || stage ? nullptr : from) : to;
+    put_work(stream, {[to, from, size, stage] { std::memmove(to, from, size); }, late ? host : nullptr, size},
+             late ? When::late : When::now);
+    return pending_failure();
+}
+
+cudaError_t set(void *to, int value, size_t size, cudaStream_t stream, bool waits)
 {
     std::lock_guard<std::recursive_mutex> lock(machine_mutex);
     if (pending_failure() != cudaSuccess)
@@ -109,8 +156,9 @@ cudaError_t set(void *to, int value, size_t size)
                    size);
         return cudaErrorInvalidValue;
     }
-    std::memset(to, value, size);
-    return cudaSuccess;
+    put_work(stream, {[to, value, size] { std::memset(to, value, size); }, nullptr, 0},
+             waits ? When::now : When::late);
+    return pending_failure();
 }
 
 } // namespace
@@ -157,7 +205,7 @@ size_t device_memory_used()
 
 size_t device_memory_limit()
 {
-    return limit;
+    return limit_now();
 }
 
 } // namespace emu
@@ -172,10 +220,11 @@ cudaError_t cudaMalloc(void **memory, size_t size)
     *memory = nullptr;
     if (size == 0)
         return cudaSuccess;
-    char *begin = size <= limit && used <= limit - size ? allocate(size) : nullptr;
+    const size_t most = limit_now();
+    char *begin = size <= most && used <= most - size ? allocate(size) : nullptr;
     if (begin == nullptr) {
         note_error(cudaErrorMemoryAllocation, "out of memory: cudaMalloc of %zu bytes, %zu of %zu are in use",
-                   size, used, limit);
+                   size, used, most);
         return cudaErrorMemoryAllocation;
     }
     used += size;
@@ -184,9 +233,11 @@ cudaError_t cudaMalloc(void **memory, size_t size)
     return cudaSuccess;
 }
 
+// Waits for everything that is under way.
 cudaError_t cudaFree(void *memory)
 {
     std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    finish_all_work();
     if (memory != nullptr) {
         auto range = ranges().find(reinterpret_cast<uintptr_t>(memory));
         if (range == ranges().end()) {
@@ -215,41 +266,55 @@ cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned)
         return cudaErrorMemoryAllocation;
     }
     std::memset(*memory, unwritten, size);
+    pinned_ranges()[reinterpret_cast<uintptr_t>(*memory)] = size;
     return pending_failure();
 }
 
 cudaError_t cudaFreeHost(void *memory)
 {
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    if (memory == nullptr)
+        return pending_failure();
+    auto range = pinned_ranges().find(reinterpret_cast<uintptr_t>(memory));
+    if (range == pinned_ranges().end()) {
+        note_error(cudaErrorInvalidValue,
+                   "cudaFreeHost of %p, which is not the beginning of memory of cudaMallocHost", memory);
+        return cudaErrorInvalidValue;
+    }
+    if (is_awaited(memory, range->second)) {
+        note_error(cudaErrorInvalidValue,
+                   "cudaFreeHost of %zu bytes that a copy still uses: wait for it first", range->second);
+        return cudaErrorInvalidValue;
+    }
+    pinned_ranges().erase(range);
     std::free(memory);
     return pending_failure();
 }
 
-// Everything is done in the order of the calls, so asynchronous copies are done at once.
-
 cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind)
 {
-    return copy(to, from, size, kind);
+    return copy(to, from, size, kind, nullptr, true);
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    return copy(to, from, size, kind);
+    return copy(to, from, size, kind, stream, false);
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t size)
 {
-    return set(to, value, size);
+    return set(to, value, size, nullptr, true);
 }
 
-cudaError_t cudaMemsetAsync(void *to, int value, size_t size, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *to, int value, size_t size, cudaStream_t stream)
 {
-    return set(to, value, size);
+    return set(to, value, size, stream, false);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
     std::lock_guard<std::recursive_mutex> lock(machine_mutex);
-    *total_bytes = limit;
-    *free_bytes = limit > used ? limit - used : 0;
+    *total_bytes = limit_now();
+    *free_bytes = *total_bytes > used ? *total_bytes - used : 0;
     return pending_failure();
 }

@@ -905,6 +905,7 @@ TEST_F(Emulator, CopiesMemoryAndChecksItsEnds)
     int *pinned = nullptr;
     EXPECT_EQ(cudaSuccess, cudaMallocHost(reinterpret_cast<void **>(&pinned), 404));
     EXPECT_EQ(cudaSuccess, cudaMemcpyAsync(pinned, x, 400, cudaMemcpyDeviceToHost, nullptr));
+    EXPECT_EQ(cudaSuccess, cudaStreamSynchronize(nullptr));
     EXPECT_EQ(pinned[99], 0x01010101);
     EXPECT_EQ(cudaErrorInvalidValue, cudaMemcpy(pinned, x, 404, cudaMemcpyDeviceToHost));
     EXPECT_EQ(cudaErrorInvalidValue, cudaMemcpy(pinned, x, 400, cudaMemcpyHostToDevice));

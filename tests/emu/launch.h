@@ -8,17 +8,17 @@ template <class... Parameters> class Launcher
 {
   public:
     Launcher(const char *name, bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-             size_t shared_bytes, cudaStream_t)
-        : kernel_(kernel), launch_{name,         reinterpret_cast<const void *>(kernel),
-                                   grid,         block,
-                                   shared_bytes, cooperative}
+             size_t shared_bytes, cudaStream_t stream)
+        : kernel_(kernel), stream_(stream), launch_{name,         reinterpret_cast<const void *>(kernel),
+                                                    grid,         block,
+                                                    shared_bytes, cooperative}
     {
     }
 
     void operator()(Parameters... arguments) const
     {
-        Call call{kernel_, std::tuple<Parameters...>(arguments...)};
-        run(launch_, &Call::make, &call);
+        put_launch(stream_, launch_, &Call::make, new Call{kernel_, std::tuple<Parameters...>(arguments...)},
+                   &Call::end);
     }
 
   private:
@@ -31,9 +31,15 @@ template <class... Parameters> class Launcher
             Call *call = static_cast<Call *>(self);
             std::apply(call->kernel, call->arguments);
         }
+
+        static void end(void *self)
+        {
+            delete static_cast<Call *>(self);
+        }
     };
 
     void (*kernel_)(Parameters...);
+    cudaStream_t stream_;
     Launch launch_;
 };
 

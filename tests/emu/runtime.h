@@ -47,8 +47,10 @@ struct Launch {
     bool cooperative;
 };
 
-// Runs body(arguments) once per CUDA thread; an error is left for cudaGetLastError().
-void run(const Launch &launch, void (*body)(void *), void *arguments);
+// Puts a launch into a stream: body(arguments) runs once per CUDA thread, then end(arguments) once. An error is left for
+// cudaGetLastError().
+void put_launch(cudaStream_t stream, const Launch &launch, void (*body)(void *), void *arguments,
+                void (*end)(void *));
 
 // ---- barriers
 
@@ -119,7 +121,7 @@ EMU_EXPORT void set_seed(uint64_t seed);
 EMU_EXPORT uint64_t get_seed();
 // Shared memory of a block, static and dynamic, in bytes. The default is sm_86's, 99 KiB.
 EMU_EXPORT void set_shared_limit(size_t bytes);
-// What cudaMalloc hands out in all; the default is 16 GiB.
+// What cudaMalloc hands out in all; the default is 16 GiB, or the environment's EMU_MEMORY.
 EMU_EXPORT void set_memory_limit(size_t bytes);
 // The last diagnosis, "" if there was none.
 EMU_EXPORT const char *last_diagnosis();

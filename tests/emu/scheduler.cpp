@@ -2,7 +2,7 @@
 //
 // One host thread runs everything. A fiber that has to wait switches straight to the next ready one; the host's own
 // context gets its turn when a block has ended, when nobody is ready (a deadlock), and after a diagnosis.
-#include "emu/machine.h"
+#include "emu/streams.h"
 
 #include <cstdlib>
 #include <string>
@@ -249,6 +249,16 @@ void run_blocks(uint64_t n_blocks, int max_resident)
 
 // ---- the launch
 
+uint64_t blocks_of(const Launch &launch)
+{
+    return uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+}
+
+uint64_t threads_of(const Launch &launch)
+{
+    return uint64_t(launch.block.x) * launch.block.y * launch.block.z;
+}
+
 bool check(const Launch &launch, uint64_t n_blocks, uint64_t n_threads)
 {
     const dim3 &grid = launch.grid, &block = launch.block;
@@ -296,21 +306,14 @@ std::string without_parentheses(std::string name)
     return name;
 }
 
-} // namespace
-
 void run(const Launch &asked, void (*body)(void *), void *arguments)
 {
-    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
     Launch launch = asked;
     std::string name = without_parentheses(asked.kernel_name);
     launch.kernel_name = name.c_str();
     if (pending_failure() != cudaSuccess)
         return; // as on a card, nothing more runs
-    uint64_t n_blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
-    uint64_t n_threads = uint64_t(launch.block.x) * launch.block.y * launch.block.z;
-    if (!check(launch, n_blocks, n_threads))
-        return;
-
+    uint64_t n_blocks = blocks_of(launch), n_threads = threads_of(launch);
     int max_resident = resident_blocks(launch, n_blocks);
     prepare_stacks(max_resident * static_cast<int>(n_threads));
     machine.launch = &launch;
@@ -337,6 +340,23 @@ void run(const Launch &asked, void (*body)(void *), void *arguments)
     check_guards();
     machine.launch = nullptr;
     current = nullptr;
+}
+
+} // namespace
+
+// What no card takes is refused at once.
+void put_launch(cudaStream_t stream, const Launch &asked, void (*body)(void *), void *arguments,
+                void (*end)(void *))
+{
+    std::lock_guard<std::recursive_mutex> lock(machine_mutex);
+    const std::shared_ptr<void> call(arguments, end);
+    const std::string name = without_parentheses(asked.kernel_name);
+    Launch launch = asked;
+    launch.kernel_name = name.c_str();
+    if (pending_failure() != cudaSuccess || !check(launch, blocks_of(launch), threads_of(launch)))
+        return;
+    put_work(stream, {[asked, body, call] { run(asked, body, call.get()); }, nullptr, 0},
+             When::at_once_in_order);
 }
 
 } // namespace emu

@@ -23,14 +23,14 @@ Run cluster(const Data &d, kmeans_options o, bool plain, int threads, bool centr
 {
     device *dev = open_device(threads);
     centred c = {};
-    resident x = {};
+    device_rows x = {};
     kmeans_result r;
     EXPECT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
     if (!centre)
         std::copy(d.x.begin(), d.x.end(), c.x);
-    EXPECT_EQ(resident_open(dev->ops, c.x, d.x.size() * sizeof(float), &x), SC_OK);
+    EXPECT_EQ(kmeans_rows_open(dev->ops, c.x, d.n, d.dim, o.k, &x), SC_OK);
     o.plain = plain;
-    EXPECT_EQ(kmeans(&x, d.n, d.dim, &o, &r), SC_OK) << sc_last_error();
+    EXPECT_EQ(kmeans(&x, &o, &r), SC_OK) << sc_last_error();
     Run out{r.k,
             r.iterations,
             r.repaired,
@@ -40,7 +40,7 @@ Run cluster(const Data &d, kmeans_options o, bool plain, int threads, bool centr
             Floats(r.dist2, r.dist2 + d.n),
             std::vector<int32_t>(r.labels, r.labels + d.n)};
     kmeans_free(&r);
-    resident_close(&x);
+    rows_close(&x);
     centred_free(&c);
     device_close(dev);
     return out;

@@ -319,12 +319,12 @@ Clusters cluster(const Data &d, int64_t k, int threads, uint64_t seed = 0)
     device *dev = open_device(threads);
     centred c;
     EXPECT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
-    resident x;
-    EXPECT_EQ(resident_open(dev->ops, c.x, d.n * d.dim * sizeof(float), &x), SC_OK);
+    device_rows x;
+    EXPECT_EQ(kmeans_rows_open(dev->ops, c.x, d.n, d.dim, k, &x), SC_OK);
     kmeans_options o = {};
     o.k = k, o.seed = seed;
     kmeans_result r;
-    EXPECT_EQ(kmeans(&x, d.n, d.dim, &o, &r), SC_OK) << sc_last_error();
+    EXPECT_EQ(kmeans(&x, &o, &r), SC_OK) << sc_last_error();
     Clusters out{r.k,
                  Floats(r.centres, r.centres + r.k * d.dim),
                  Floats(r.dist2, r.dist2 + d.n),
@@ -333,7 +333,7 @@ Clusters cluster(const Data &d, int64_t k, int threads, uint64_t seed = 0)
                  r.iterations,
                  r.converged};
     kmeans_free(&r);
-    resident_close(&x);
+    rows_close(&x);
     centred_free(&c);
     device_close(dev);
     return out;

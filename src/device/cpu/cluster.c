@@ -29,8 +29,6 @@ sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const flo
     if (!shape_ok(n, k, dim))
         return sc_fail(SC_INTERNAL, "cluster_update: impossible shape: %lld rows, %lld centres, width %lld",
                        (long long)n, (long long)k, (long long)dim);
-    for (int64_t j = 0; j < k; j++)
-        counts[j] = 0;
     for (int64_t i = 0; i < n; i++) {
         if (labels[i] < 0 || labels[i] >= k)
             return sc_fail(SC_INTERNAL, "cluster_update: row %lld has the label %d, outside of 0..%lld",
@@ -40,8 +38,6 @@ sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const flo
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t c = 0; c < dim; c += COLUMNS) {
         const int64_t width = dim - c < COLUMNS ? dim - c : COLUMNS;
-        for (int64_t j = 0; j < k; j++)
-            memset(sums + j * dim + c, 0, (size_t)width * sizeof *sums);
         for (int64_t i = 0; i < n; i++) {
             double *sum = sums + labels[i] * dim + c;
             const float *row = x + i * dim + c;
