@@ -1,7 +1,6 @@
 /* memory: what may still be taken, by the machine, its control groups and the process's own limit. */
 #include "base/memory.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,11 +119,19 @@ int64_t memory_available_in(const char *root)
 int64_t memory_available(void)
 {
     struct rlimit limit;
-    int64_t left = -1;
+    const char *told = getenv("SEEDCORN_MEMORY");
+    int64_t left = told && *told ? strtoll(told, NULL, 10) : -1;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         const int64_t most = limit.rlim_cur < INT64_MAX ? (int64_t)limit.rlim_cur : INT64_MAX;
         const int64_t pages = number_in("/proc/self/statm", NULL), size = pages * sysconf(_SC_PAGESIZE);
-        left = pages < 0 ? -1 : most > size ? most - size : 0;
+        left = lower(left, pages < 0 ? -1 : most > size ? most - size : 0);
     }
     return lower(left, memory_available_in(""));
+}
+
+bool memory_affords(int64_t bytes)
+{
+    enum { SHARE = 8 };
+    const int64_t left = memory_available();
+    return left < 0 || bytes <= left / SHARE;
 }

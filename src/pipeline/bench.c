@@ -135,7 +135,7 @@ static sc_status kmeans_once(task *t)
     device_rows x = {0};
     kmeans_result result = {0};
     kmeans_options options = {.k = t->o->clusters, .seed = (uint64_t)t->o->common.seed, .max_iterations = 10};
-    sc_status status = kmeans_rows_open(t->device->ops, t->centred.x, t->rows, t->dim, options.k, &x);
+    sc_status status = kmeans_rows_open(t->device->ops, &t->centred, options.k, &x);
     if (status == SC_OK)
         status = kmeans(&x, &options, &result);
     t->units = (double)t->rows * (double)result.iterations;
@@ -157,7 +157,8 @@ static sc_status select_once(task *t)
                                  .dim = t->dim,
                                  .budget = t->o->budget,
                                  .seed = (uint64_t)t->o->common.seed,
-                                 .p = t->clusters.p,
+                                 .p = t->clusters.distributions.p,
+                                 .distributions = &t->clusters.distributions,
                                  .entropy = t->clusters.entropy,
                                  .labels = t->clusters.kmeans.labels,
                                  .k = t->clusters.kmeans.k,

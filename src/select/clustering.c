@@ -9,7 +9,7 @@
 void clustering_free(clustering *c)
 {
     kmeans_free(&c->kmeans);
-    free(c->p);
+    distributions_close(&c->distributions);
     free(c->entropy);
     *c = (clustering){0};
 }
@@ -49,83 +49,6 @@ cleanup:
     return status;
 }
 
-/* The distributions are as many bytes as the rows, or more: a device holds those of a part of the rows at a time. */
-typedef struct softmaxing {
-    const ops *ops;
-    int64_t k, dim, part; /* rows of a part; on the CPU all of them */
-    double temperature;
-    double *p, *entropy;     /* [n][k], [n] */
-    resident d_p, d_entropy; /* [part][k], [part] */
-    const float *centres;    /* on the device */
-    void *scratch;
-} softmaxing;
-
-static int64_t part_rows(const ops *table, int64_t n, int64_t k)
-{
-    enum { PART_BYTES = 64 << 20 };
-    const int64_t rows = PART_BYTES / (k * (int64_t)sizeof(double));
-    return table == cpu_ops() || n < rows ? n : rows > 0 ? rows : 1;
-}
-
-static sc_status softmax_visit(void *context, const float *x, int64_t first, int64_t n)
-{
-    sc_status status = SC_OK;
-    softmaxing *s = context;
-    const int64_t k = s->k, dim = s->dim;
-    for (int64_t at = 0; at < n; at += s->part) {
-        const int64_t m = n - at < s->part ? n - at : s->part;
-        SC_TRY(s->ops->cluster_softmax(NULL, s->d_p.device, s->d_entropy.device, x + at * dim, s->centres, m,
-                                       k, dim, s->temperature, s->scratch));
-        if (s->ops == cpu_ops())
-            continue;
-        SC_TRY(
-            s->ops->download(NULL, s->p + (first + at) * k, s->d_p.device, (size_t)(m * k) * sizeof(double)));
-        SC_TRY(
-            s->ops->download(NULL, s->entropy + first + at, s->d_entropy.device, (size_t)m * sizeof(double)));
-        SC_TRY(s->ops->synchronise(NULL));
-    }
-cleanup:
-    return status;
-}
-
-/* p [n][k] and entropy [n] of the rows over k centres [k][dim] on the host. */
-static sc_status find_distributions(device_rows *x, float *centres, int64_t k, double temperature, double *p,
-                                    double *entropy)
-{
-    sc_status status = SC_OK;
-    const ops *table = x->ops;
-    const int64_t part = part_rows(table, x->n, k);
-    const size_t cells = (size_t)part * (size_t)k;
-    softmaxing s = {.ops = table,
-                    .k = k,
-                    .dim = x->dim,
-                    .part = part,
-                    .temperature = temperature,
-                    .p = p,
-                    .entropy = entropy};
-    resident d_centres = {0}, scratch = {0};
-    SC_TRY(resident_open(table, centres, (size_t)(k * x->dim) * sizeof *centres, &d_centres));
-    SC_TRY(resident_scratch(table, table->cluster_softmax_workspace(part, k, x->dim), &scratch));
-    if (table == cpu_ops()) {
-        s.d_p.device = p;
-        s.d_entropy.device = entropy;
-    } else {
-        SC_TRY(resident_scratch(table, cells * sizeof *p, &s.d_p));
-        SC_TRY(resident_scratch(table, (size_t)part * sizeof *entropy, &s.d_entropy));
-    }
-    s.centres = d_centres.device;
-    s.scratch = scratch.device;
-    SC_TRY(rows_pass(x, softmax_visit, &s));
-cleanup:
-    if (table != cpu_ops()) {
-        resident_close(&s.d_p);
-        resident_close(&s.d_entropy);
-    }
-    resident_close(&d_centres);
-    resident_close(&scratch);
-    return status;
-}
-
 static sc_status check_table(const ops *table)
 {
     if (!table->cluster_softmax || !table->cluster_softmax_workspace)
@@ -143,13 +66,11 @@ sc_status clustering_make(device *dev, const centred *rows, const clustering_opt
     estimate beside = {0};
     SC_TRY(check_table(table));
     clustering_plan(n, dim, o->k < n || o->centres ? o->k : n, o->centres != NULL, table, &beside);
-    SC_TRY(rows_open(table, rows->x, n, dim, (size_t)estimate_device_bytes(&beside), &x));
+    SC_TRY(rows_open_centred(table, rows, (size_t)estimate_device_bytes(&beside), &x));
     SC_TRY(find_centres(&x, rows, o, &out->kmeans));
     const int64_t k = out->kmeans.k;
-    SC_TRY(sc_alloc(&out->p, (size_t)(n * k), sizeof *out->p));
-    SC_TRY(sc_alloc(&out->entropy, (size_t)n, sizeof *out->entropy));
-    SC_TRY(
-        find_distributions(&x, out->kmeans.centres, k, o->temperature * rows->scale, out->p, out->entropy));
+    SC_TRY(distributions_make(rows, &x, out->kmeans.centres, k, o->temperature * rows->scale,
+                              &out->distributions, &out->entropy));
 cleanup:
     rows_close(&x);
     return status;
@@ -164,34 +85,41 @@ static sc_status probe_softmax(const selection_task *task, double *operations)
     const ops *table = task->device->ops;
     const int64_t k = task->k < task->n ? task->k : task->n;
     const int64_t n = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)task->dim);
-    double *found = NULL; /* p, entropy */
+    const centred as_is = {.from = task->x, .n = n, .dim = task->dim};
+    double *entropy = NULL;
     device_rows x = {0};
+    distributions found = {0};
     estimate beside = {0};
     SC_TRY(check_table(table));
     clustering_plan(n, task->dim, k, true, table, &beside);
-    SC_TRY(sc_alloc(&found, (size_t)(n * (k + 1)), sizeof *found));
     SC_TRY(rows_open(table, task->x, n, task->dim, (size_t)estimate_device_bytes(&beside), &x));
-    SC_TRY(find_distributions(&x, (float *)(uintptr_t)task->x, k, 1, found, found + n * k));
+    SC_TRY(distributions_make(&as_is, &x, task->x, k, 1, &found, &entropy));
     *operations = 2.0 * (double)n * (double)k * (double)task->dim;
 cleanup:
+    distributions_close(&found);
     rows_close(&x);
-    free(found);
+    free(entropy);
     return status;
 }
 
 void clustering_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *table, estimate *out)
 {
     kmeans_fit_plan(n, dim, k, given, table, out);
-    estimate_array_add(out, "distributions over the clusters", n * (k + 1), sizeof(double));
+    const bool kept = distributions_kept(n, k);
+    const int64_t part = distributions_part(table, n, k, kept), cell = (int64_t)sizeof(double);
+    const int64_t made = n < DISTRIBUTIONS_MOST ? n : DISTRIBUTIONS_MOST;
+    estimate_array_add(out, "entropies", n, sizeof(double));
+    if (kept)
+        estimate_array_add(out, "distributions over the clusters", n * k, sizeof(double));
+    else
+        estimate_resident_add(out, "distributions that are looked at", made * (k + 1 + dim), sizeof(double));
     estimate_phase_begin(out);
     estimate_part_add(out, "softmax: centres", 0, 0, k * dim * (int64_t)sizeof(float));
-    estimate_part_add(out, "softmax: a part of the distributions", 0, 0,
-                      part_rows(table, n, k) * (k + 1) * (int64_t)sizeof(double));
-    estimate_resident_add(out, "softmax: scratch",
-                          (int64_t)(table->cluster_softmax_workspace
-                                        ? table->cluster_softmax_workspace(part_rows(table, n, k), k, dim)
-                                        : 0),
-                          1);
+    estimate_part_add(out, "softmax: a part of the distributions", kept ? 0 : part * k, sizeof(double),
+                      part * (k + 1) * cell);
+    estimate_resident_add(
+        out, "softmax: scratch",
+        (int64_t)(table->cluster_softmax_workspace ? table->cluster_softmax_workspace(part, k, dim) : 0), 1);
     estimate_phase_end(out);
     estimate_work_add(out, "distributions over the clusters", 2.0 * (double)n * (double)k * (double)dim, 1,
                       probe_softmax);

@@ -2,7 +2,7 @@
 #ifndef SC_SELECT_CLUSTERING_H
 #define SC_SELECT_CLUSTERING_H
 
-#include "select/features.h"
+#include "select/distributions.h"
 #include "select/kmeans.h"
 
 typedef struct clustering_options {
@@ -15,9 +15,11 @@ typedef struct clustering_options {
 
 typedef struct clustering {
     kmeans_result kmeans;
-    double *p, *entropy; /* [n][k], [n] in nats */
+    distributions distributions;
+    double *entropy; /* [n] in nats */
 } clustering;
 
+/* `rows` has to live as long as `out`. */
 sc_status clustering_make(device *dev, const centred *rows, const clustering_options *o, clustering *out);
 void clustering_free(clustering *c); /* {0} is fine */
 /* What clustering_make takes with k centres. */

@@ -41,6 +41,14 @@ void estimate_rows_pass(estimate *e, int64_t n, int64_t dim)
     e->dim = dim;
 }
 
+void estimate_centred(estimate *e, int64_t n, int64_t dim)
+{
+    if (features_copied(n, dim))
+        estimate_array_add(e, "centred rows", n * dim, sizeof(float));
+    else
+        estimate_array_add(e, "a block of centred rows", rows_host_block(n, dim) * dim, sizeof(float));
+}
+
 void estimate_phase_begin(estimate *e)
 {
     e->phase = ++e->n_phases;

@@ -8,6 +8,7 @@
 #endif
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/random.h"
 
 enum { COLUMNS = 512 };
@@ -118,13 +119,12 @@ INLINE void sum_columns(const void *x, const dtype type, const centred *c, int64
         }
 }
 
-INLINE void move_row(const void *x, const dtype type, const centred *c, int64_t i)
+INLINE void move_row(const centred *c, const dtype type, int64_t i, float *restrict to)
 {
     const double *restrict mean = c->mean;
     const double scale = c->scale;
-    float *restrict to = c->x + i * c->dim;
     for (int64_t d = 0; d < c->dim; d++)
-        to[d] = (float)(((double)value(x, type, i * c->dim + d) - mean[d]) * scale);
+        to[d] = (float)(((double)value(c->from, type, i * c->dim + d) - mean[d]) * scale);
 }
 
 /* The same bits, wider registers. */
@@ -143,17 +143,17 @@ static void sum_columns_plain(const void *x, dtype type, const centred *c, int64
     sum_columns(x, type, c, first, width, out);
 }
 
-AVX2 static void move_row_avx2(const void *x, dtype type, const centred *c, int64_t i)
+AVX2 static void move_row_avx2(const centred *c, int64_t i, float *to)
 {
-    if (type == DTYPE_F32)
-        move_row(x, DTYPE_F32, c, i);
+    if (c->type == DTYPE_F32)
+        move_row(c, DTYPE_F32, i, to);
     else
-        move_row(x, DTYPE_BF16, c, i);
+        move_row(c, DTYPE_BF16, i, to);
 }
 
-static void move_row_plain(const void *x, dtype type, const centred *c, int64_t i)
+static void move_row_plain(const centred *c, int64_t i, float *to)
 {
-    move_row(x, type, c, i);
+    move_row(c, c->type, i, to);
 }
 
 /* Each thread owns columns, as many as there are for it, and walks the rows in order. Returns how far any value lies
@@ -185,14 +185,18 @@ static double find_means(const void *x, dtype type, centred *out)
     return largest;
 }
 
+bool features_copied(int64_t n, int64_t dim)
+{
+    return memory_affords(n * dim * (int64_t)sizeof(float));
+}
+
 sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out)
 {
     sc_status status = SC_OK;
-    *out = (centred){.scale = 1, .n = n, .dim = dim};
+    *out = (centred){.from = x, .type = type, .scale = 1, .n = n, .dim = dim};
     SC_TRY(sc_alloc(&out->mean, (size_t)dim, sizeof *out->mean));
-    SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
-    void (*const move)(const void *, dtype, const centred *, int64_t) =
-        HAS_AVX2() ? move_row_avx2 : move_row_plain;
+    if (features_copied(n, dim))
+        SC_TRY(sc_alloc(&out->x, (size_t)n * (size_t)dim, sizeof *out->x));
     const double largest = find_means(x, type, out);
     /* Squares of 1e16, summed over a million columns, still fit into a float. */
     if (largest > 1e15) {
@@ -200,13 +204,30 @@ sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, 
         (void)frexp(largest, &exponent);
         out->scale = ldexp(1, -exponent);
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        move(x, type, out, i);
+    if (out->x)
+        centred_fill(out, 0, n, out->x);
 cleanup:
     if (status != SC_OK)
         centred_free(out);
     return status;
+}
+
+void centred_fill(const void *context, int64_t first, int64_t n, void *out)
+{
+    const centred *c = context;
+    void (*const move)(const centred *, int64_t, float *) = HAS_AVX2() ? move_row_avx2 : move_row_plain;
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int64_t i = 0; i < n; i++)
+        move(c, first + i, (float *)out + i * c->dim);
+}
+
+/* Row i, in the copy or in `scratch`. */
+static const float *row_of(const centred *c, int64_t i, float *scratch)
+{
+    if (c->x)
+        return c->x + i * c->dim;
+    centred_fill(c, i, 1, scratch);
+    return scratch;
 }
 
 sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out)
@@ -249,8 +270,9 @@ static void orthonormalise(double *v, int64_t dim)
     }
 }
 
-/* next [2][dim] = v X'X over every `step`-th row; `parts` [MAP_STRIPES][2][dim]. */
-static void covariance_times(const centred *c, int64_t step, const double *v, double *parts, double *next)
+/* next [2][dim] = v X'X over every `step`-th row; `parts` [MAP_STRIPES][2][dim], `scratch` [MAP_STRIPES][dim]. */
+static void covariance_times(const centred *c, int64_t step, const double *v, double *parts, float *scratch,
+                             double *next)
 {
     const int64_t dim = c->dim, rows = (c->n + step - 1) / step;
     const int64_t stripe = (rows + MAP_STRIPES - 1) / MAP_STRIPES;
@@ -260,7 +282,7 @@ static void covariance_times(const centred *c, int64_t step, const double *v, do
         for (int64_t d = 0; d < 2 * dim; d++)
             part[d] = 0;
         for (int64_t r = s * stripe; r < (s + 1) * stripe && r < rows; r++) {
-            const float *x = c->x + r * step * dim;
+            const float *x = row_of(c, r * step, scratch + s * dim);
             double y0 = 0, y1 = 0;
             for (int64_t d = 0; d < dim; d++) {
                 y0 += (double)x[d] * v[d];
@@ -284,16 +306,18 @@ sc_status features_map(const centred *c, uint64_t seed, float *out)
     sc_status status = SC_OK;
     const int64_t dim = c->dim, step = (c->n + MAP_ROWS - 1) / MAP_ROWS;
     double *v = NULL, *next = NULL, *parts = NULL;
+    float *scratch = NULL;
     SC_TRY(sc_alloc(&v, 2 * (size_t)dim, sizeof *v));
     SC_TRY(sc_alloc(&next, 2 * (size_t)dim, sizeof *next));
     SC_TRY(sc_alloc(&parts, (size_t)MAP_STRIPES * 2 * (size_t)dim, sizeof *parts));
+    SC_TRY(sc_alloc(&scratch, (size_t)MAP_STRIPES * (size_t)dim, sizeof *scratch));
     random_stream random = random_at(seed, RANDOM_SELECT, 1, 0);
     for (int64_t d = 0; d < 2 * dim; d++)
         v[d] = random_normal(&random);
     orthonormalise(v, dim);
     for (int iteration = 0; iteration < MAP_ITERATIONS; iteration++) {
         SC_TRY(check_cancelled());
-        covariance_times(c, step, v, parts, next);
+        covariance_times(c, step, v, parts, scratch, next);
         orthonormalise(next, dim);
         double moved = 0;
         for (int a = 0; a < 2; a++)
@@ -313,17 +337,22 @@ sc_status features_map(const centred *c, uint64_t seed, float *out)
             for (int64_t d = 0; d < dim; d++)
                 v[a * dim + d] = -v[a * dim + d];
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < c->n; i++)
-        for (int a = 0; a < 2; a++) {
-            double y = 0;
-            for (int64_t d = 0; d < dim; d++)
-                y += (double)c->x[i * dim + d] * v[a * dim + d];
-            out[2 * i + a] = (float)y;
+    const int64_t stripe = (c->n + MAP_STRIPES - 1) / MAP_STRIPES;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int s = 0; s < MAP_STRIPES; s++)
+        for (int64_t i = s * stripe; i < (s + 1) * stripe && i < c->n; i++) {
+            const float *x = row_of(c, i, scratch + s * dim);
+            for (int a = 0; a < 2; a++) {
+                double y = 0;
+                for (int64_t d = 0; d < dim; d++)
+                    y += (double)x[d] * v[a * dim + d];
+                out[2 * i + a] = (float)y;
+            }
         }
 cleanup:
     free(v);
     free(next);
     free(parts);
+    free(scratch);
     return status;
 }

@@ -1,4 +1,4 @@
-/* The rows that a strategy looks at: embeddings.npy, checked, and its mean-centred copy. */
+/* The rows that a strategy looks at: embeddings.npy, checked, and as they are about their mean. */
 #ifndef SC_SELECT_FEATURES_H
 #define SC_SELECT_FEATURES_H
 
@@ -22,15 +22,23 @@ sc_status features_open(const char *path, int64_t n_rows, const char *of, featur
 void features_close(features *f); /* {0} is fine */
 
 /* Distances expanded as |x|^2 - 2 x.c + |c|^2 lose their digits where the mean is large beside the
- * spread, as it is for the hidden states of language models. So clustering works on (x - mean) * scale. */
+ * spread, as it is for the hidden states of language models. So clustering works on (x - mean) * scale.
+ * Small files are copied; rows that fill an eighth of the memory that is free, or more, are moved each time
+ * they are read, and no copy is made. Both ways give the same bytes. */
 typedef struct centred {
-    float *x;     /* [n][dim] */
+    const void *from; /* [n][dim] as they are, the caller's */
+    dtype type;
+    float *x;     /* [n][dim] moved, or NULL: no copy */
     double *mean; /* [dim] */
     double scale; /* 1, or a power of two that keeps squared distances inside of float */
     int64_t n, dim;
 } centred;
 sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out);
 sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, centred *out);
+/* Would they be copied? */
+bool features_copied(int64_t n, int64_t dim);
+/* Rows first .. first + n - 1, moved, to out [n][dim]; context is a centred. */
+void centred_fill(const void *context, int64_t first, int64_t n, void *out);
 void centred_free(centred *c);
 
 /* out [n][2]: the rows on their first two principal components, for a map. Orthogonal iteration in

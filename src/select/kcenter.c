@@ -45,7 +45,7 @@ static double bound(const void *context, int64_t i)
 }
 
 /* Row i at `place` of three arrays: as it is, less the mean, and its length then. */
-static void put_row(const cover *k, int64_t i, float *x, float *centred, double *norms, int64_t place)
+static void put_row(const cover *k, int64_t i, float *x, float *moved, double *norms, int64_t place)
 {
     const int64_t dim = k->task->dim;
     const float *row = k->task->x + i * dim;
@@ -53,7 +53,7 @@ static void put_row(const cover *k, int64_t i, float *x, float *centred, double 
     for (int64_t d = 0; d < dim; d++) {
         const float v = (float)((double)row[d] - k->mean[d]);
         x[place * dim + d] = row[d];
-        centred[place * dim + d] = v;
+        moved[place * dim + d] = v;
         sum += (double)v * (double)v;
     }
     norms[place] = sqrt(sum);

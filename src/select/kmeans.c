@@ -143,12 +143,17 @@ cleanup:
     return status;
 }
 
-sc_status kmeans_rows_open(const ops *table, const float *x, int64_t n, int64_t dim, int64_t k,
-                           device_rows *out)
+/* What k-means wants on the device beside the rows. */
+static size_t beside_rows(const ops *table, int64_t n, int64_t dim, int64_t k)
 {
     estimate beside = {0};
     kmeans_fit_plan(n, dim, k < n ? k : n, false, table, &beside);
-    return rows_open(table, x, n, dim, (size_t)estimate_device_bytes(&beside), out);
+    return (size_t)estimate_device_bytes(&beside);
+}
+
+sc_status kmeans_rows_open(const ops *table, const centred *rows, int64_t k, device_rows *out)
+{
+    return rows_open_centred(table, rows, beside_rows(table, rows->n, rows->dim, k), out);
 }
 
 sc_status kmeans(device_rows *x, const kmeans_options *options, kmeans_result *out)
@@ -225,7 +230,7 @@ static sc_status time_iteration(const selection_task *task, int64_t k, double *o
     const int64_t dim = task->dim, enough = estimate_rows(task->n, task->n, 2.0 * (double)k * (double)dim);
     const int64_t n = enough > k ? enough : k;
     device_rows x = {0};
-    SC_TRY(kmeans_rows_open(task->device->ops, task->x, n, dim, k, &x));
+    SC_TRY(rows_open(task->device->ops, task->x, n, dim, beside_rows(task->device->ops, n, dim, k), &x));
     SC_TRY(lloyd_open(&w, &x, k, true, &found));
     memcpy(w.centres.host, task->x, w.centres.bytes);
     SC_TRY(resident_push(&w.centres));

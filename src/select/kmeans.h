@@ -31,8 +31,7 @@ typedef struct kmeans_result {
 } kmeans_result;
 
 /* Rows for k-means with k centres: with room on the device for what it takes beside them. */
-sc_status kmeans_rows_open(const ops *table, const float *x, int64_t n, int64_t dim, int64_t k,
-                           device_rows *out);
+sc_status kmeans_rows_open(const ops *table, const centred *rows, int64_t k, device_rows *out);
 /* x: mean-centred rows. */
 sc_status kmeans(device_rows *x, const kmeans_options *options, kmeans_result *out);
 /* Labels and inertia for given centres [k][dim]. */

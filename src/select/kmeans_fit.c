@@ -62,7 +62,7 @@ static sc_status problem_open(const sc_kmeans_options *o, const ops *table, cons
     sc_status status = SC_OK;
     *p = (problem){0};
     SC_TRY(features_centre_as(x, rows_type(o), n, dim, &p->rows));
-    SC_TRY(kmeans_rows_open(table, p->rows.x, n, dim, o->clusters, &p->x));
+    SC_TRY(kmeans_rows_open(table, &p->rows, o->clusters, &p->x));
     if (start) {
         SC_TRY(sc_alloc(&p->start, (size_t)o->clusters * (size_t)dim, sizeof *p->start));
         SC_TRY(clustering_move_centres(start, o->clusters, &p->rows, p->start));

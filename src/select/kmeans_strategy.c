@@ -34,8 +34,7 @@ static sc_status find_representatives(const selection_task *task, representative
     const kmeans_options options = {
         .k = limits_likely(task->limits, task->budget), .seed = task->seed, .tolerance = 1e-4};
     SC_TRY(features_centre(task->x, task->n, task->dim, &rows));
-    SC_TRY(rows_open(task->device->ops, rows.x, task->n, task->dim, estimate_beside_rows(task, kmeans_plan),
-                     &x));
+    SC_TRY(rows_open_centred(task->device->ops, &rows, estimate_beside_rows(task, kmeans_plan), &x));
     SC_TRY(kmeans(&x, &options, &r->clusters));
     SC_TRY(sc_alloc(&r->counts, (size_t)r->clusters.k, sizeof *r->counts));
     SC_TRY(sc_alloc(&r->nearest, (size_t)r->clusters.k, sizeof *r->nearest));
@@ -113,7 +112,7 @@ cleanup:
 void kmeans_plan(const selection_task *task, estimate *out)
 {
     const int64_t k = limits_likely(task->limits, task->budget);
-    estimate_array_add(out, "centred rows", task->n * task->dim, sizeof(float));
+    estimate_centred(out, task->n, task->dim);
     estimate_array_add(out, "rows in order", task->n, sizeof(int32_t));
     estimate_array_add(out, "sizes and representatives", 2 * k, sizeof(int32_t));
     kmeans_fit_plan(task->n, task->dim, k, false, task->device->ops, out);

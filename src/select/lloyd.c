@@ -23,8 +23,10 @@ static sc_status bounds_open(lloyd *w)
     SC_TRY(array_open(w, w->k, sizeof(double), &w->moved));
     SC_TRY(array_open(w, w->n, sizeof(double), &w->near));
     SC_TRY(array_open(w, w->n, sizeof(double), &w->far));
-    SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->members));
     SC_TRY(sc_alloc(&w->summed, (size_t)w->n, sizeof *w->summed));
+    if (w->summing)
+        return SC_OK;
+    SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->members));
     SC_TRY(sc_alloc(&w->offsets, (size_t)w->k + 1, sizeof *w->offsets));
 cleanup:
     return status;
@@ -40,7 +42,7 @@ sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_res
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_assign; use --device cpu",
                        table->name);
     w->summing = rows_streamed(x);
-    w->bounded = !plain && !w->summing && table->cluster_reassign && table->cluster_sums;
+    w->bounded = !plain && table->cluster_reassign && (w->summing || table->cluster_sums);
     SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
     SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
     SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
@@ -141,11 +143,35 @@ cleanup:
     return status;
 }
 
-static sc_status reassign(lloyd *w, const double *moved, float *dist2)
+typedef struct reassigning {
+    const lloyd *w;
+    const double *moved;
+    float *dist2;
+    bool sums; /* too */
+} reassigning;
+
+static sc_status visit_reassign(void *context, const float *x, int64_t first, int64_t n)
 {
-    const cluster_bounds bounds = {w->norms2.device, moved, w->near.device, w->far.device};
-    return w->ops->cluster_reassign(NULL, w->labels.device, dist2, &bounds, w->x->all, w->centres.device,
-                                    w->n, w->k, w->dim, w->scratch.device);
+    const reassigning *r = context;
+    const lloyd *w = r->w;
+    const cluster_bounds bounds = {(const float *)w->norms2.device + first, r->moved,
+                                   (double *)w->near.device + first, (double *)w->far.device + first};
+    const sc_status status = w->ops->cluster_reassign(NULL, (int32_t *)w->labels.device + first,
+                                                      r->dist2 ? r->dist2 + first : NULL, &bounds, x,
+                                                      w->centres.device, n, w->k, w->dim, w->scratch.device);
+    return status == SC_OK && r->sums ? visit_sum((void *)(uintptr_t)w, x, first, n) : status;
+}
+
+static sc_status reassign(lloyd *w, const double *moved, float *dist2, bool sums)
+{
+    sc_status status = SC_OK;
+    reassigning r = {w, moved, dist2, sums};
+    if (sums)
+        SC_TRY(clear_sums(w));
+    SC_TRY(rows_pass(w->x, visit_reassign, &r));
+    w->summed_now = sums;
+cleanup:
+    return status;
 }
 
 sc_status lloyd_start(lloyd *w)
@@ -173,7 +199,7 @@ sc_status lloyd_reassign(lloyd *w)
     if (!w->bounded)
         return assign(w, w->centres.device, w->k, w->summing);
     SC_TRY(resident_push(&w->moved));
-    SC_TRY(reassign(w, w->moved.device, NULL));
+    SC_TRY(reassign(w, w->moved.device, NULL, w->summing));
     SC_TRY(resident_pull(&w->labels));
 cleanup:
     return status;
@@ -184,7 +210,7 @@ sc_status lloyd_measure(lloyd *w)
     sc_status status = SC_OK;
     if (!w->bounded)
         return SC_OK;
-    SC_TRY(reassign(w, NULL, w->dist2.device));
+    SC_TRY(reassign(w, NULL, w->dist2.device, false));
     SC_TRY(resident_pull(&w->dist2));
 cleanup:
     return status;
@@ -244,7 +270,7 @@ static void list_members(lloyd *w)
 sc_status lloyd_sum(lloyd *w)
 {
     sc_status status = SC_OK;
-    if (w->bounded) {
+    if (w->bounded && !w->summing) {
         list_members(w);
         SC_TRY(resident_push(&w->members));
         SC_TRY(w->ops->cluster_sums(NULL, w->sums.device, w->x->all, w->members.device, w->offsets, w->wanted,
@@ -255,6 +281,8 @@ sc_status lloyd_sum(lloyd *w)
             SC_TRY(clear_sums(w));
             SC_TRY(rows_pass(w->x, visit_sum, w));
         }
+        if (w->bounded)
+            memcpy(w->summed, w->labels.host, w->labels.bytes);
         SC_TRY(resident_pull(&w->counts));
     }
     for (int64_t j = 0; j < w->k; j++)

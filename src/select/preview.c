@@ -151,7 +151,7 @@ static sc_status add_parts(preview *p)
         duplicates_text_plan(n, e);
     if (o->max_cosine > 0)
         duplicates_cosine_plan(n, in->x.dim, e);
-    estimate_array_add(e, "centred rows", n * dim, sizeof(float));
+    estimate_centred(e, n, dim);
     estimate_work_add(e, "centring", 3.0 * (double)n * (double)dim, 2, probe_centring);
     estimate_work_add(e, "the map", map_operations(n, dim), 0, probe_map);
     if (o->centres && in->strategy->needs & NEEDS_CLUSTERS)

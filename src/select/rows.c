@@ -3,7 +3,17 @@
 
 #include <string.h>
 
-enum { SPARE = 16, WHOLE_TILES = 128 }; /* a part of what is free is left alone: drivers need some, too */
+enum {
+    SPARE = 16, /* a part of what is free is left alone: drivers need some, too */
+    WHOLE_TILES = 128,
+    HOST_BLOCK = 16 << 20 /* bytes: what the CPU's operations do once a call is little beside it */
+};
+
+int64_t rows_host_block(int64_t n, int64_t dim)
+{
+    const int64_t rows = HOST_BLOCK / (dim * (int64_t)sizeof(float));
+    return rows < 1 ? 1 : rows < n ? rows : n;
+}
 
 sc_status rows_plan_make(const ops *table, int64_t n, int64_t dim, size_t other, rows_plan *out)
 {
@@ -50,6 +60,8 @@ static sc_status make_room(device_rows *r, size_t other)
     const size_t row = (size_t)r->dim * sizeof(float);
     conveyor loader = {0};
     rows_plan plan;
+    if (r->ops == cpu_ops())
+        return conveyor_open(r->ops, row, rows_host_block(r->n, r->dim), true, &r->belt);
     SC_TRY(rows_plan_make(r->ops, r->n, r->dim, other, &plan));
     if (plan.rows < r->n) {
         SC_TRY(conveyor_open(r->ops, row, plan.rows, true, &r->belt));
@@ -77,6 +89,13 @@ sc_status rows_open_from(const ops *table, conveyor_source source, int64_t dim, 
 {
     *out = (device_rows){.ops = table, .source = source, .n = source.n, .dim = dim};
     return make_room(out, other);
+}
+
+sc_status rows_open_centred(const ops *table, const centred *c, size_t other, device_rows *out)
+{
+    if (c->x)
+        return rows_open(table, c->x, c->n, c->dim, other, out);
+    return rows_open_from(table, (conveyor_source){centred_fill, c, c->n}, c->dim, other, out);
 }
 
 typedef struct passing {

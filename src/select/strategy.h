@@ -3,6 +3,7 @@
 #define SC_SELECT_STRATEGY_H
 
 #include "device/device.h"
+#include "select/distributions.h"
 #include "select/limits.h"
 
 typedef sc_pick selection_pick;
@@ -16,7 +17,8 @@ typedef struct selection_task {
     int64_t n, dim, budget; /* budget >= 1 */
     uint64_t seed;
     /* What NEEDS_CLUSTERS asks for. */
-    const double *p;       /* [n][k] softmax over centres */
+    const double *p; /* [n][k] softmax over centres; NULL: `distributions` makes those that are asked for */
+    distributions *distributions;
     const double *entropy; /* [n] of p, in nats */
     const int32_t *labels; /* [n] nearest centre */
     int64_t k;

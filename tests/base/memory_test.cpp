@@ -73,3 +73,16 @@ TEST_F(Memory, IsLessUnderALimitOfItsOwn)
     });
     EXPECT_EQ(code, 0);
 }
+
+TEST_F(Memory, IsNoMoreThanOneSays)
+{
+    const int64_t free = memory_available();
+    setenv("SEEDCORN_MEMORY", "5000000", 1);
+    EXPECT_EQ(memory_available(), 5000000);
+    EXPECT_TRUE(memory_affords(5000000 / 8));
+    EXPECT_FALSE(memory_affords(5000000 / 8 + 1));
+    setenv("SEEDCORN_MEMORY", "1000000000000000", 1);
+    EXPECT_GT(memory_available(), 5000000);
+    EXPECT_LT(memory_available(), 2 * free);
+    unsetenv("SEEDCORN_MEMORY");
+}

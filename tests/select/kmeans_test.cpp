@@ -28,7 +28,7 @@ Run cluster(const Data &d, kmeans_options o, bool plain, int threads, bool centr
     EXPECT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
     if (!centre)
         std::copy(d.x.begin(), d.x.end(), c.x);
-    EXPECT_EQ(kmeans_rows_open(dev->ops, c.x, d.n, d.dim, o.k, &x), SC_OK);
+    EXPECT_EQ(kmeans_rows_open(dev->ops, &c, o.k, &x), SC_OK);
     o.plain = plain;
     EXPECT_EQ(kmeans(&x, &o, &r), SC_OK) << sc_last_error();
     Run out{r.k,

@@ -320,7 +320,7 @@ Clusters cluster(const Data &d, int64_t k, int threads, uint64_t seed = 0)
     centred c;
     EXPECT_EQ(features_centre(d.x.data(), d.n, d.dim, &c), SC_OK);
     device_rows x;
-    EXPECT_EQ(kmeans_rows_open(dev->ops, c.x, d.n, d.dim, k, &x), SC_OK);
+    EXPECT_EQ(kmeans_rows_open(dev->ops, &c, k, &x), SC_OK);
     kmeans_options o = {};
     o.k = k, o.seed = seed;
     kmeans_result r;
