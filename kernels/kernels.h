@@ -44,10 +44,18 @@ sc_status cuda_nearest_update(stream *s, double *dist2, const nearest_rows *rows
 /* divergence.cu */
 sc_status cuda_js_to_mean(stream *s, double *js, const double *p, const double *q, int64_t n, int64_t k);
 
-/* design_flush.cu, design_pool.cu, design_bait.cu */
+/* design_flush.cu, design_bounds.cu, design_pool.cu, design_bait.cu */
 sc_status cuda_design_flush(stream *s, double *gains, double *slack, const double *norms, const float *x,
                             const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
 sc_status cuda_design_pool(stream *s, design_pool *p, void *workspace);
+sc_status cuda_design_peaks(stream *s, double *peaks, const double *gains, const double *slack, int64_t n,
+                            int64_t segment);
+sc_status cuda_design_above(stream *s, int64_t *n_above, int32_t *rows, double *top_gains, double *top_slack,
+                            const double *gains, const double *slack, int64_t n, double floor, int64_t most,
+                            void *workspace);
+size_t cuda_design_above_workspace(int64_t n);
+sc_status cuda_design_put(stream *s, double *gains, double *slack, const int32_t *rows,
+                          const double *new_gains, const double *new_slack, int64_t m);
 size_t cuda_design_pool_workspace(int64_t m, int64_t dim, int64_t most);
 sc_status cuda_design_bait(stream *s, double *a, double *b, const float *x, const double *u, const double *v,
                            int64_t n, int64_t dim, double scale, double gamma);

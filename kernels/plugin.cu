@@ -68,6 +68,10 @@ static const ops *table(void)
     t.nearest_update = cuda_nearest_update;
     t.js_to_mean = cuda_js_to_mean;
     t.design_flush = cuda_design_flush;
+    t.design_peaks = cuda_design_peaks;
+    t.design_above = cuda_design_above;
+    t.design_above_workspace = cuda_design_above_workspace;
+    t.design_put = cuda_design_put;
     t.design_pool = cuda_design_pool;
     t.design_pool_workspace = cuda_design_pool_workspace;
     t.design_bait = cuda_design_bait;

@@ -288,6 +288,19 @@ struct ops {
      * below exact arithmetic's, grows by a bound of their rounding. norms [n] = |x_i|, w_norm = |W|_F. */
     sc_status (*design_flush)(stream *s, double *gains, double *slack, const double *norms, const float *x,
                               const float *w, int64_t n, int64_t dim, int64_t b, double w_norm);
+    /* Three that a table whose gains lie on the host lacks. The bound of a row is gains + slack, -infinity where gains is.
+     * peaks[j] = the highest bound of rows j * segment .. (j + 1) * segment - 1 */
+    sc_status (*design_peaks)(stream *s, double *peaks, const double *gains, const double *slack, int64_t n,
+                              int64_t segment);
+    /* The rows whose gain is not -infinity and whose bound is at least floor, ascending, with their gains and slack, the
+     * first `most` of them; *n_above (host) is how many there are. */
+    sc_status (*design_above)(stream *s, int64_t *n_above, int32_t *rows, double *top_gains,
+                              double *top_slack, const double *gains, const double *slack, int64_t n,
+                              double floor, int64_t most, void *workspace);
+    size_t (*design_above_workspace)(int64_t n);
+    /* gains[rows[q]] = new_gains[q], slack[rows[q]] = new_slack[q], rows [m] distinct */
+    sc_status (*design_put)(stream *s, double *gains, double *slack, const int32_t *rows,
+                            const double *new_gains, const double *new_slack, int64_t m);
     sc_status (*design_pool)(stream *s, design_pool *p, void *workspace);
     size_t (*design_pool_workspace)(int64_t m, int64_t dim, int64_t most);
     /* One pick's part in two quadratic forms of every row, in double, with p = x_i . u and q = x_i . v:

@@ -26,9 +26,11 @@
 #include "select/resident.h"
 #include "select/rotations.h"
 #include "select/strategy.h"
+#include "select/top_rows.h"
 
 enum {
     POOL = 1024,
+    LISTED = POOL + 64, /* rows that a device tells of, at least */
     BLOCK = 64,
     MEASURED = 8,         /* |A| is, every so many flushes */
     FIRST_EVALUATED = 32, /* in a block, by design_pool */
@@ -41,6 +43,9 @@ typedef struct design {
     double *gains, *slack, *norms; /* [n] gains of closed rows are -infinity */
     resident d_gains, d_slack, d_norms;
     device_rows d_x;
+    top_rows top;    /* where the gains are a device's; then those of the host are right in few rows */
+    int32_t *closed; /* [n] rows that the device does not know yet to be closed, in `top` only */
+    int64_t n_closed;
     double *s, *a; /* [dim][dim] S and its inverse, on the host only where it asks for them */
     resident d_s, d_a, d_l, d_scratch;
     double trace;         /* of S */
@@ -208,16 +213,39 @@ static int64_t split_above(design *d, double floor, design_pool *pool)
     return m;
 }
 
+/* The same where the device keeps the gains: more rows than a pool surely come from there, with all that are as good as
+ * equal to the best outside. */
+static sc_status split_top(design *d, design_pool *pool, int64_t *m)
+{
+    int64_t n;
+    const sc_status status = top_rows_find(&d->top, LISTED, 4 * EQUAL, d->order, &n);
+    *m = n < POOL ? n : POOL;
+    if (status == SC_OK)
+        split(d, n, *m, pool);
+    return status;
+}
+
+/* Splits off the pool where the gains are the host's. Rows below a floor are left out of the sorting if it turns out that
+ * they are below tau and its equals. */
+static int64_t split_all(design *d, design_pool *pool)
+{
+    const double floor = likely_floor(d);
+    const int64_t m = split_above(d, floor, pool);
+    return floor > -INFINITY && !(pool->tau > 0 && pool->tau * (1 - 3 * EQUAL) > floor)
+               ? split_above(d, -INFINITY, pool)
+               : m;
+}
+
 /* Gathers the pool: the rows with the highest bounds. */
 static sc_status form_pool(design *d, design_pool *pool, int64_t *n_pool)
 {
     sc_status status = SC_OK;
     const int64_t dim = d->task->dim;
-    /* Rows below a floor are left out of the sorting if it turns out that they are below tau and its equals. */
-    const double floor = likely_floor(d);
-    int64_t m = split_above(d, floor, pool);
-    if (floor > -INFINITY && !(pool->tau > 0 && pool->tau * (1 - 3 * EQUAL) > floor))
-        m = split_above(d, -INFINITY, pool);
+    int64_t m;
+    if (top_rows_here(&d->top))
+        SC_TRY(split_top(d, pool, &m));
+    else
+        m = split_all(d, pool);
     order_ascending(d->order, m);
     for (int64_t q = 0; q < m; q++) {
         const int64_t row = d->order[q];
@@ -244,8 +272,11 @@ static void record(design *d, int64_t row, double gain)
     d->total += log1p(gain);
     d->out[d->t++] = (selection_pick){.row = row, .score = gain, .gain = log1p(gain), .objective = d->total};
     limits_take(d->task->limits, row);
-    for (int64_t i = 0; i < l->n_just_closed; i++)
+    for (int64_t i = 0; i < l->n_just_closed; i++) {
         d->gains[l->just_closed[i]] = -INFINITY;
+        if (top_rows_here(&d->top))
+            d->closed[d->n_closed++] = l->just_closed[i];
+    }
     progress_add(d->p, 1);
 }
 
@@ -264,18 +295,28 @@ static sc_status flush(design *d, int64_t n)
     SC_TRY(resident_push(&d->d_w));
     SC_TRY(resident_push(&d->d_w32));
     SC_TRY(resident_push(&d->d_x64));
-    SC_TRY(resident_push(&d->d_gains));
-    SC_TRY(resident_push(&d->d_slack));
     SC_TRY(flush_rows(&d->d_x, d->d_gains.device, d->d_slack.device, d->d_norms.device, d->d_w32.device, n,
                       sqrt(squares)));
-    SC_TRY(resident_pull(&d->d_gains));
-    SC_TRY(resident_pull(&d->d_slack));
     SC_TRY(d->ops->rank_update(NULL, d->d_a.device, d->d_w.device, dim, n, -1));
     SC_TRY(d->ops->rank_update(NULL, d->d_s.device, d->d_x64.device, dim, n, 1));
     d->drift += DBL_EPSILON * d->a_norm * DBL_EPSILON * d->a_norm;
     /* A only becomes smaller, so an old norm is a bound, too; to bring A from a card costs more than a tighter one is worth. */
     if (++d->n_unmeasured == MEASURED)
         SC_TRY(measure_inverse(d));
+cleanup:
+    return status;
+}
+
+/* The device gets what the host has changed since the last block: rows that are closed, and the pool's, which it lists in
+ * ascending order in d->order. */
+static sc_status hand_over(design *d, int64_t n_pool)
+{
+    sc_status status = SC_OK;
+    if (!top_rows_here(&d->top))
+        return SC_OK;
+    SC_TRY(top_rows_put(&d->top, d->closed, d->n_closed));
+    d->n_closed = 0;
+    SC_TRY(top_rows_put(&d->top, d->order, n_pool));
 cleanup:
     return status;
 }
@@ -332,6 +373,7 @@ static sc_status pick_block(design *d, int64_t most, design_stop *stop, int64_t 
             d->gains[d->rows[q]] = d->pool_gains[q];
         d->slack[d->rows[q]] = d->pool_slack[q];
     }
+    SC_TRY(hand_over(d, *n == pool.n ? pool.m : 0));
     /* A pick takes one evaluation or two; more are due to bounds that have become loose. */
     const int64_t due = 2 * pool.n + FIRST_EVALUATED;
     d->n_wasted += pool.n_evaluated > due ? pool.n_evaluated - due : 0;
@@ -346,10 +388,16 @@ static sc_status tighten(design *d)
     const regain_task task = {&d->d_x, &d->d_norms, &d->d_a, inverse_error(d)};
     if (d->n_wasted <= d->patience)
         return SC_OK;
+    sc_status status = SC_OK;
     bool helped;
-    const sc_status status = regain(&task, d->gains, d->slack, &helped);
+    SC_TRY(resident_pull(&d->d_gains));
+    SC_TRY(resident_pull(&d->d_slack));
+    SC_TRY(regain(&task, d->gains, d->slack, &helped));
+    SC_TRY(resident_push(&d->d_gains));
+    SC_TRY(resident_push(&d->d_slack));
     d->n_wasted = 0;
     d->patience *= helped ? 1 : 4;
+cleanup:
     return status;
 }
 
@@ -371,6 +419,8 @@ static sc_status pick_carefully(design *d)
         rotations_add(&d->careful, d->task->x + row * dim);
     }
     memset(d->fresh, 0, (size_t)n);
+    SC_TRY(resident_pull(&d->d_gains));
+    SC_TRY(resident_pull(&d->d_slack));
     for (;;) {
         best = -1;
         for (int64_t i = 0; i < n; i++)
@@ -391,6 +441,9 @@ static sc_status pick_carefully(design *d)
             d->slack[i] = 64 * DBL_EPSILON * d->gains[i];
     memcpy(d->x_rows, d->task->x + best * dim, (size_t)dim * sizeof *d->x_rows);
     record(d, best, gain);
+    d->n_closed = 0; /* all gains go to the device */
+    SC_TRY(resident_push(&d->d_gains));
+    SC_TRY(resident_push(&d->d_slack));
     SC_TRY(flush(d, 1));
 cleanup:
     return status;
@@ -443,7 +496,8 @@ cleanup:
 static sc_status check_table(const ops *table)
 {
     if (!table->design_flush || !table->design_pool || !table->design_pool_workspace || !table->rank_update ||
-        !table->cholesky || !table->cholesky_inverse || !table->cholesky_inverse_workspace)
+        !table->cholesky || !table->cholesky_inverse || !table->cholesky_inverse_workspace ||
+        (table != cpu_ops() && !table->design_peaks))
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_pool; use --device cpu",
                        table->name);
     return SC_OK;
@@ -508,6 +562,9 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(resident_open(table, d->gains, n * sizeof *d->gains, &d->d_gains));
     SC_TRY(resident_open(table, d->slack, n * sizeof *d->slack, &d->d_slack));
     SC_TRY(resident_open(table, d->norms, n * sizeof *d->norms, &d->d_norms));
+    SC_TRY(top_rows_open(table, &d->d_gains, &d->d_slack, LISTED, &d->top));
+    if (top_rows_here(&d->top))
+        SC_TRY(sc_alloc(&d->closed, n, sizeof *d->closed));
     SC_TRY(resident_open(table, d->s, square, &d->d_s));
     SC_TRY(resident_open(table, d->a, square, &d->d_a));
     SC_TRY(measure_inverse(d));
@@ -538,12 +595,13 @@ static void design_close(design *d)
     void *arrays[] = {d->gains,         d->slack,  d->norms,      d->s,          d->a,          d->order,
                       d->rows,          d->x,      d->pool_gains, d->pool_slack, d->w,          d->x_rows,
                       d->w32,           d->x64,    d->picks,      d->found,      d->pool_norms, d->fresh,
-                      d->group_offsets, d->groups, d->left};
+                      d->group_offsets, d->groups, d->left,       d->closed};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         free(arrays[i]);
     rows_close(&d->d_x);
+    top_rows_close(&d->top);
     rotations_close(&d->careful);
 }
 
@@ -638,6 +696,8 @@ void fisher_plan(const selection_task *task, estimate *out)
     estimate_rows_pass(out, n, dim);
     estimate_resident_add(out, "gains, slack and norms", 3 * n, sizeof(double));
     estimate_array_add(out, "rows in order", n, sizeof(int32_t));
+    estimate_resident_add(out, "rows with the highest bounds", top_rows_bytes(table, n, LISTED), 1);
+    estimate_array_add(out, "rows that were closed", table->design_put ? n : 0, sizeof(int32_t));
     estimate_resident_add(out, "S and its inverse", 2 * dim * dim, sizeof(double));
     estimate_resident_add(
         out, "Cholesky factor and its scratch",
