@@ -1,6 +1,7 @@
 // Rows joined of several parts.
 #include <filesystem>
 
+#include "device/tables.h"
 #include "fixture.h"
 
 extern "C" {
@@ -119,6 +120,20 @@ TEST_F(Joined, PartsCountAsMuchAsTheirWeightsSay)
         EXPECT_NEAR(v.x[7 * v.dim + DIM + d], mean, 1e-4 * std::fabs(mean));
     }
     view_free(&v);
+}
+
+TEST_F(Joined, TheSameBytesOnEveryTable)
+{
+    view cpu = {};
+    ASSERT_EQ(view_make(&o_, VIEW_USER, &data_, &base_, cpu_ops(), &cpu), SC_OK) << sc_last_error();
+    for (const ops *table : present_tables()) {
+        view v = {};
+        ASSERT_EQ(view_make(&o_, VIEW_USER, &data_, &base_, table, &v), SC_OK) << sc_last_error();
+        ASSERT_EQ(v.dim, cpu.dim);
+        EXPECT_EQ(std::memcmp(v.x, cpu.x, (size_t)(v.n * v.dim) * sizeof *v.x), 0) << table->name;
+        view_free(&v);
+    }
+    view_free(&cpu);
 }
 
 TEST_F(Joined, AllAlikeAddsNothing)
