@@ -354,6 +354,38 @@ void bench_clusters(const Bench &b, Kernels &k, const Array &x, const std::vecto
             [&] { nearest.put(far); });
 }
 
+// A half-step of the factors of users and items: b.n entities that met 20 others each, drawn with a preference for the first.
+void bench_als(const Bench &b, Kernels &k)
+{
+    enum { FACTORS = 64, MET = 20 };
+    const int64_t n = b.n, f = FACTORS;
+    const double values = static_cast<double>(n * f), ff = FACTORS * FACTORS;
+    std::vector<float> rows(static_cast<size_t>(n * f));
+    for (size_t i = 0; i < rows.size(); i++)
+        rows[i] = 0.1f * nearly_normal(i);
+    std::vector<int64_t> ends;
+    std::vector<int32_t> met;
+    for (int64_t i = 0; i <= n; i++)
+        ends.push_back(i * MET);
+    for (int64_t i = 0; i < n * MET; i++) {
+        const double at = std::abs(static_cast<double>(nearly_normal(static_cast<size_t>(i)))) / 8;
+        met.push_back(static_cast<int32_t>(std::min(at, 0.999) * static_cast<double>(n)));
+    }
+    const Array y(b.table, rows), offsets(b.table, ends), others(b.table, met),
+        x(b.table, rows.size() * sizeof(float)), gram(b.table, FACTORS * FACTORS * sizeof(double)),
+        work(b.table, std::max({b.table->als_gram_workspace(n, f), b.table->als_solve_workspace(n, f),
+                                static_cast<size_t>(1)}));
+    k.run("als_gram", times(n, f), 4 * values, values * FACTORS, "fp64", [&] {
+        return b.table->als_gram(nullptr, gram.as<double>(), y.as<float>(), n, f, 1, work.as<void>());
+    });
+    k.run("als_solve, 20 each", times(n, f), 4 * values * MET,
+          static_cast<double>(n) * (MET * ff + ff * FACTORS / 3), "fp64", [&] {
+              return b.table->als_solve(nullptr, x.as<float>(), y.as<float>(), gram.as<double>(),
+                                        offsets.as<int64_t>(), others.as<int32_t>(), n, f, 40,
+                                        work.as<void>());
+          });
+}
+
 } // namespace
 
 void bench_kernels(const Options &o)
@@ -381,5 +413,6 @@ void bench_kernels(const Options &o)
     bench_memory(b, k, x);
     bench_design(b, k, x, norms);
     bench_clusters(b, k, x, norms);
+    bench_als(b, k);
     bench_gemm(b, k);
 }

@@ -236,6 +236,36 @@ void sample(benchmark::State &state, float temperature, float top_p)
     state.counters["rows/s"] = benchmark::Counter(double(n), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+// A half-step of alternating least squares: n entities that met `met` of the n others each.
+void als(benchmark::State &state, bool gram_only)
+{
+    const int64_t n = state.range(0), met = state.range(1), f = state.range(2);
+    const ops *table = cpu_ops();
+    Array y(DTYPE_F32, n * f), x(DTYPE_F32, n * f);
+    std::vector<double> gram(static_cast<size_t>(f * f)), work(table->als_gram_workspace(n, f) / 8 + 1);
+    std::vector<int64_t> offsets;
+    std::vector<int32_t> others;
+    std::mt19937 random(1);
+    for (int64_t i = 0; i <= n; i++)
+        offsets.push_back(i * met);
+    for (int64_t k = 0; k < n * met; k++)
+        others.push_back(static_cast<int32_t>(random() % static_cast<unsigned>(n)));
+    const auto sum = [&] {
+        if (table->als_gram(nullptr, gram.data(), y.floats(), n, f, 1, work.data()) != SC_OK)
+            state.SkipWithError(sc_last_error());
+    };
+    sum();
+    for (auto _ : state) {
+        if (gram_only)
+            sum();
+        else if (table->als_solve(nullptr, x.floats(), y.floats(), gram.data(), offsets.data(), others.data(),
+                                  n, f, 40, nullptr) != SC_OK)
+            state.SkipWithError(sc_last_error());
+    }
+    const double ff = double(f * f);
+    rate(state, "GFLOP/s", double(n) * (gram_only ? ff : double(met) * ff + ff * double(f) / 3));
+}
+
 void linear_shapes(benchmark::internal::Benchmark *b)
 {
     for (int64_t m : {1, 2, 4, 8, 32, 256, 1024}) {
@@ -280,6 +310,13 @@ BENCHMARK_CAPTURE(loss, gradient_bf16, true, DTYPE_BF16)->Arg(256)->UseRealTime(
 BENCHMARK(adamw)->Arg(1 << 24)->Unit(benchmark::kMicrosecond)->UseRealTime();
 BENCHMARK_CAPTURE(sample, greedy, 0.0f, 1.0f)->Arg(8)->UseRealTime();
 BENCHMARK_CAPTURE(sample, nucleus, 1.0f, 0.9f)->Arg(8)->UseRealTime();
+BENCHMARK_CAPTURE(als, gram, true)->Args({100000, 0, 64})->UseRealTime();
+BENCHMARK_CAPTURE(als, solve, false)
+    ->Args({4096, 20, 64})
+    ->Args({4096, 200, 64})
+    ->Args({512, 20, 256})
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime();
 
 } // namespace
 

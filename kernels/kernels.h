@@ -69,6 +69,14 @@ sc_status cuda_quadratic_forms(stream *s, double *out, const float *x, const dou
                                int64_t dim);
 sc_status cuda_sandwich(stream *s, double *b, const double *a, const double *f, int64_t dim, void *workspace);
 size_t cuda_sandwich_workspace(int64_t dim);
+
+/* als.cu */
+sc_status cuda_als_gram(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
+                        void *workspace);
+size_t cuda_als_gram_workspace(int64_t n, int64_t f);
+sc_status cuda_als_solve(stream *s, float *x, const float *y, const double *gram, const int64_t *offsets,
+                         const int32_t *others, int64_t n, int64_t f, double confidence, void *workspace);
+size_t cuda_als_solve_workspace(int64_t n, int64_t f);
 }
 
 #endif

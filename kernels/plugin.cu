@@ -82,6 +82,10 @@ static const ops *table(void)
     t.quadratic_forms = cuda_quadratic_forms;
     t.sandwich = cuda_sandwich;
     t.sandwich_workspace = cuda_sandwich_workspace;
+    t.als_gram = cuda_als_gram;
+    t.als_gram_workspace = cuda_als_gram_workspace;
+    t.als_solve = cuda_als_solve;
+    t.als_solve_workspace = cuda_als_solve_workspace;
     return &t;
 }
 

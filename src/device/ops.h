@@ -97,6 +97,9 @@ typedef struct design_pool {
     design_stop stop;
 } design_pool;
 
+/* Of als_gram and als_solve. */
+enum { ALS_FACTORS = 512, ALS_RUN = 4096 };
+
 /* Attention of new tokens over a cache addressed token by token: query i sees the cache rows
  * kv_rows[kv_offsets[i] .. kv_offsets[i+1]-1], in any order. So several beams share the rows of
  * their common prompt, and a beam is moved by rewriting indices, not by copying keys. */
@@ -323,6 +326,20 @@ struct ops {
     sc_status (*sandwich)(stream *s, double *b, const double *a, const double *f, int64_t dim,
                           void *workspace);
     size_t (*sandwich_workspace)(int64_t dim);
+
+    /* --- als: a half-step of alternating least squares, f from 1 to ALS_FACTORS, in double ------ */
+    /* gram [f][f] = Y'Y + lambda I, y [n][f]. Every entry is summed over runs of ALS_RUN rows, each in ascending
+     * order, and then over the runs, in ascending order. */
+    sc_status (*als_gram)(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
+                          void *workspace);
+    size_t (*als_gram_workspace)(int64_t n, int64_t f);
+    /* x row i = (G + sum of c y y')^-1 sum of (1 + c) y over the rows others[offsets[i]] .. others[offsets[i + 1] - 1]
+     * of y, in this order; a row of x that has none stays as it is. By Cholesky, columns in ascending order, so G has
+     * to be positive definite; the back substitution takes the last unknown first. offsets [n + 1] start at 0, the
+     * others' range is the caller's to check. x and y must not overlap. */
+    sc_status (*als_solve)(stream *s, float *x, const float *y, const double *gram, const int64_t *offsets,
+                           const int32_t *others, int64_t n, int64_t f, double confidence, void *workspace);
+    size_t (*als_solve_workspace)(int64_t n, int64_t f);
 };
 
 #endif

@@ -126,7 +126,7 @@ static sc_status add_parts(preview *p)
     const inputs *in = p->in;
     estimate *e = &p->e;
     const int64_t n = in->x.n;
-    SC_TRY(view_plan(o, in->parts, in->data, &in->x, &p->columns, e));
+    SC_TRY(view_plan(o, in->parts, in->data, &in->x, in->device->ops, &p->columns, e));
     const int64_t dim = p->columns.semantic + p->columns.metadata + p->columns.user;
     p->task = (selection_task){.device = in->device,
                                .x = in->x.x,

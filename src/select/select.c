@@ -264,7 +264,7 @@ static sc_status select_rows(const sc_select_options *options, const inputs *in,
     const int64_t most =
         options->budget > 0 ? options->budget : costs_room(&in->costs, in->x.n, options->budget_tokens);
 
-    SC_TRY(view_make(options, in->parts, in->data, &in->x, &seen));
+    SC_TRY(view_make(options, in->parts, in->data, &in->x, in->device->ops, &seen));
     SC_TRY(materials_make(options, in, seen.dim, &m, &selector));
     SC_TRY(sc_alloc(&picks, (size_t)most, sizeof *picks));
     SC_TRY(features_centre(seen.x, seen.n, seen.dim, &rows));

@@ -112,9 +112,9 @@ static sc_status check(const sc_select_options *o, unsigned parts, const dataset
         SC_TRY(check_weight("--user-weight", o->user_weight));
         if (data->n_interactions == 0)
             return sc_fail(SC_BAD_INPUT, "%s has no interactions for the view \"%s\"", data->path, o->view);
-        if (o->factors < 1 || o->factors > 512)
-            return sc_fail(SC_USAGE, "select: %lld factors; give --factors from 1 to 512",
-                           (long long)o->factors);
+        if (o->factors < 1 || o->factors > ALS_FACTORS)
+            return sc_fail(SC_USAGE, "select: %lld factors; give --factors from 1 to %d",
+                           (long long)o->factors, (int)ALS_FACTORS);
     }
 cleanup:
     return status;
@@ -139,7 +139,8 @@ static void sources_free(sources *s)
     free(s->user_of);
 }
 
-static sc_status sources_make(const sc_select_options *o, unsigned parts, const dataset *data, sources *s)
+static sc_status sources_make(const sc_select_options *o, unsigned parts, const dataset *data,
+                              const ops *table, sources *s)
 {
     sc_status status = SC_OK;
     const size_t n = data->n_reviews, f = (size_t)o->factors;
@@ -161,7 +162,7 @@ static sc_status sources_make(const sc_select_options *o, unsigned parts, const 
         SC_TRY(sc_alloc(&s->item_factors, data->n_items * f, sizeof *s->item_factors));
         SC_TRY(sc_alloc(&s->user_seen, data->n_users, 1));
         SC_TRY(sc_alloc(&s->item_seen, data->n_items, 1));
-        SC_TRY(als_fit(data->interactions, data->n_interactions, (int64_t)data->n_users,
+        SC_TRY(als_fit(table, data->interactions, data->n_interactions, (int64_t)data->n_users,
                        (int64_t)data->n_items, &settings, s->user_factors, s->item_factors, s->user_seen,
                        s->item_seen));
     }
@@ -170,7 +171,7 @@ cleanup:
 }
 
 sc_status view_make(const sc_select_options *o, unsigned parts, const dataset *data, const features *base,
-                    view *out)
+                    const ops *table, view *out)
 {
     sc_status status = SC_OK;
     sources s = {0};
@@ -179,7 +180,7 @@ sc_status view_make(const sc_select_options *o, unsigned parts, const dataset *d
     if (parts == 0)
         return SC_OK;
     SC_TRY(check(o, parts, data));
-    SC_TRY(sources_make(o, parts, data, &s));
+    SC_TRY(sources_make(o, parts, data, table, &s));
     out->dim += (parts & VIEW_METADATA ? s.items.dim : 0) + (parts & VIEW_USER ? 2 * o->factors : 0);
     SC_TRY(sc_alloc(&out->joined, (size_t)out->n * (size_t)out->dim, sizeof *out->joined));
     SC_TRY(sc_alloc(&mean, (size_t)base->dim, sizeof *mean));
@@ -229,11 +230,11 @@ void view_free(view *v)
 }
 
 sc_status view_plan(const sc_select_options *o, unsigned parts, const dataset *data, const features *base,
-                    view_columns *columns, estimate *out)
+                    const ops *table, view_columns *columns, estimate *out)
 {
     sc_status status = SC_OK;
     features items = {0};
-    const int64_t n = base->n, n_entities = (int64_t)(data->n_users + data->n_items);
+    const int64_t n = base->n;
     *columns = (view_columns){.semantic = base->dim};
     if (parts == 0)
         return SC_OK;
@@ -247,9 +248,8 @@ sc_status view_plan(const sc_select_options *o, unsigned parts, const dataset *d
     }
     if (parts & VIEW_USER) {
         columns->user = 2 * o->factors;
-        estimate_array_add(out, "factors of users and items", n_entities * (o->factors + 1), sizeof(float));
-        estimate_array_add(out, "interactions by user and by item",
-                           2 * (int64_t)data->n_interactions + 2 * n_entities, sizeof(int32_t));
+        als_plan(table, (int64_t)data->n_interactions, (int64_t)data->n_users, (int64_t)data->n_items,
+                 o->factors, out);
     }
     estimate_phase_end(out);
     estimate_array_add(out, "joined rows", n * (columns->semantic + columns->metadata + columns->user),

@@ -14,6 +14,7 @@
 #include <vector>
 
 extern "C" {
+#include "data/dataset.h"
 #include "select/features.h"
 #include "select/kmeans.h"
 #include "select/order.h"
@@ -39,6 +40,17 @@ inline Data normal_rows(
         v = normal(random);
     change(d);
     return d;
+}
+
+// Two groups of users, each of which met items of its own half; user 19 and item 0 are in nothing.
+inline std::vector<interaction> two_groups()
+{
+    std::vector<interaction> in;
+    for (int32_t u = 0; u < 19; u++)
+        for (int32_t i = 1; i < 16; i++)
+            if ((i % 2 == u % 2) && (u * 7 + i * 3) % 4 != 0)
+                in.push_back({u, i, 1});
+    return in;
 }
 
 inline void unit_norms(Data &d)

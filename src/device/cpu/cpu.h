@@ -147,4 +147,12 @@ sc_status cpu_quadratic_forms(stream *s, double *out, const float *x, const doub
 sc_status cpu_sandwich(stream *s, double *b, const double *a, const double *f, int64_t dim, void *workspace);
 size_t cpu_sandwich_workspace(int64_t dim);
 
+/* als.c */
+sc_status cpu_als_gram(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
+                       void *workspace);
+size_t cpu_als_gram_workspace(int64_t n, int64_t f);
+sc_status cpu_als_solve(stream *s, float *x, const float *y, const double *gram, const int64_t *offsets,
+                        const int32_t *others, int64_t n, int64_t f, double confidence, void *workspace);
+size_t cpu_als_solve_workspace(int64_t n, int64_t f);
+
 #endif

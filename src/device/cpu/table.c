@@ -60,6 +60,10 @@ static const ops table = {
     .quadratic_forms = cpu_quadratic_forms,
     .sandwich = cpu_sandwich,
     .sandwich_workspace = cpu_sandwich_workspace,
+    .als_gram = cpu_als_gram,
+    .als_gram_workspace = cpu_als_gram_workspace,
+    .als_solve = cpu_als_solve,
+    .als_solve_workspace = cpu_als_solve_workspace,
 };
 
 const ops *cpu_ops(void)
