@@ -80,6 +80,10 @@ sc_status doctor_examine(json_t **result)
     if (plugin && driver) {
         const ops *table;
         const bool usable = plugin_open(0, &table, text, sizeof text) == SC_OK;
+        size_t left, all;
+        const size_t length = strlen(text);
+        if (usable && table->memory_left(&left, &all) == SC_OK)
+            snprintf(text + length, sizeof text - length, ", %.1f GB free", (double)left / 1e9);
         check(list, "GPU", usable, usable ? text : "none", usable ? "" : sc_last_error());
     }
     bool python = on_path("python3", where, sizeof(where));

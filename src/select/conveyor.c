@@ -57,8 +57,6 @@ sc_status conveyor_load(conveyor *c, const conveyor_source *from, void *to)
         SC_TRY(check_cancelled());
         SC_TRY(send(c, &c->lanes[turn], from, first, n, (char *)to + (size_t)first * c->row_bytes));
     }
-    for (int l = 0; l < 2; l++)
-        SC_TRY(c->ops->stream_wait(NULL, c->lanes[l].stream));
 cleanup:
     return status;
 }

@@ -31,7 +31,7 @@ typedef struct conveyor {
 int64_t conveyor_rows(size_t row_bytes, int64_t n);
 /* `in_blocks`: rows are visited in blocks; otherwise they are only loaded. {0} may be closed. */
 sc_status conveyor_open(const ops *table, size_t row_bytes, int64_t rows, bool in_blocks, conveyor *out);
-/* All rows to one place of the device; what is put into the default stream afterwards finds them there. */
+/* All rows to one place of the device, where they are when the conveyor is closed. */
 sc_status conveyor_load(conveyor *c, const conveyor_source *from, void *to);
 /* Visits all rows, block by block in ascending order. The last visits may still be under way when it returns. */
 sc_status conveyor_run(conveyor *c, const conveyor_source *from, conveyor_visit *visit, void *context);

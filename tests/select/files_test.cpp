@@ -387,6 +387,51 @@ TEST_F(Select, ADryRunSaysWhatItWouldDoAndWritesNothing)
     fails(o, SC_BAD_INPUT, "/nowhere.npy");
 }
 
+#ifdef SC_EMU_LIBRARY
+// A card with room for all rows, and one with room for three quarters of them: what the plan says is what is done.
+TEST_F(Select, DryRunSaysWhetherTheRowsAreStreamed)
+{
+    const std::string before = std::getenv("SEEDCORN_CUDA_PLUGIN") ? std::getenv("SEEDCORN_CUDA_PLUGIN") : "";
+    setenv("SEEDCORN_CUDA_PLUGIN", SC_EMU_LIBRARY, 1);
+    sc_select_options o = options("fisher");
+    o.common.device = "cuda";
+    std::string selections[2];
+    json_int_t device_bytes = 0;
+    const json_int_t rows = N * DIM * sizeof(float);
+    for (int run = 0; run < 2; run++) {
+        if (run == 1)
+            setenv("EMU_MEMORY", std::to_string((device_bytes - rows / 4) * 16 / 15).c_str(), 1);
+        char *text = nullptr;
+        json_t *plan = nullptr;
+        ASSERT_EQ(sc_select_plan(&o, &text), SC_OK) << sc_last_error();
+        ASSERT_EQ(json_parse(text, strlen(text), "plan", &plan), SC_OK);
+        free(text);
+        const json_t *memory = json_object_get(plan, "memory");
+        const auto number = [&](const char *key) { return json_integer_value(json_object_get(memory, key)); };
+        EXPECT_STREQ(json_string_value(json_object_get(memory, "rows_on_device")), run ? "streamed" : "all");
+        EXPECT_GT(number("pinned_bytes"), 0);
+        EXPECT_LE(number("device_bytes"), number("device_free_bytes"));
+        if (run == 0) {
+            device_bytes = number("device_bytes");
+            EXPECT_EQ(number("rows_at_a_time"), N);
+        } else {
+            EXPECT_LT(number("rows_at_a_time"), N / 2);
+            EXPECT_LT(number("device_bytes"), device_bytes);
+        }
+        json_decref(plan);
+        sc_select_result r;
+        ASSERT_EQ(sc_select(&o, &r), SC_OK) << sc_last_error();
+        selections[run] = read("s.jsonl");
+    }
+    EXPECT_EQ(selections[0], selections[1]);
+    unsetenv("EMU_MEMORY");
+    if (before.empty())
+        unsetenv("SEEDCORN_CUDA_PLUGIN");
+    else
+        setenv("SEEDCORN_CUDA_PLUGIN", before.c_str(), 1);
+}
+#endif
+
 TEST_F(Select, NamesWhatIsWrong)
 {
     sc_select_options o = options("js");
