@@ -165,7 +165,8 @@ TEST_F(Train, MergedWeightsSayWhatTheAdapterSays)
     m.model = base.c_str();
     m.adapter = call.out.c_str();
     m.out = merged.c_str();
-    ASSERT_OK(sc_merge(&m));
+    sc_merge_result merge_result = {};
+    ASSERT_OK(sc_merge(&m, &merge_result));
     Opened plain(base), adapted(base), one(merged);
     ASSERT_TRUE(plain.ok() && adapted.ok() && one.ok());
     ASSERT_OK(model_lora_load(adapted, call.out.c_str()));
@@ -188,9 +189,10 @@ TEST_F(Train, MergeRefusesWhatIsNoAdapter)
     m.model = base.c_str();
     m.out = out.c_str();
     m.adapter = none.c_str();
-    EXPECT_EQ(sc_merge(&m), SC_BAD_INPUT);
+    sc_merge_result merge_result = {};
+    EXPECT_EQ(sc_merge(&m, &merge_result), SC_BAD_INPUT);
     m.model = none.c_str();
-    EXPECT_EQ(sc_merge(&m), SC_BAD_INPUT);
+    EXPECT_EQ(sc_merge(&m, &merge_result), SC_BAD_INPUT);
     EXPECT_TRUE(files_below(out).empty());
 }
 
