@@ -14,19 +14,19 @@ extern "C" {
 typedef struct sc_train_options {
     size_t struct_size;
     sc_common common;
-    const char *model;        /* base model folder */
-    const char *dialogues;    /* dialogues.jsonl (messages); the loss is on the assistant's words */
-    const char *out;          /* adapter or model folder; checkpoints in out/checkpoints/ */
-    const char *method;       /* "lora" (default) or "full" */
-    int64_t epochs;           /* 3 */
-    int64_t batch_size;       /* 32 dialogues an optimizer step */
-    int64_t micro_batch;      /* dialogues packed into one forward pass; 0: auto */
-    int64_t max_tokens;       /* 1024 a dialogue; longer ones are cut at a message boundary, counted */
-    double lr;                /* 0: auto, 2e-4 for lora and 5e-5 for full */
-    const char *schedule;     /* after the warm-up: "constant", "linear" (default), "cosine" */
-    int64_t warmup_steps;     /* -1: auto, a tenth of the steps */
-    const char *optimizer;    /* "adamw" (default): decay apart from the gradient; "adam": in it, as the paper */
-    double weight_decay;      /* 0 */
+    const char *model;     /* base model folder */
+    const char *dialogues; /* dialogues.jsonl (messages); the loss is on the assistant's words */
+    const char *out;       /* adapter or model folder; checkpoints in out/checkpoints/ */
+    const char *method;    /* "lora" (default) or "full" */
+    int64_t epochs;        /* 3 */
+    int64_t batch_size;    /* 32 dialogues an optimizer step */
+    int64_t micro_batch;   /* dialogues packed into one forward pass; 0: auto */
+    int64_t max_tokens;    /* 1024 a dialogue; longer ones are cut at a message boundary, counted */
+    double lr;             /* 0: auto, 2e-4 for lora and 5e-5 for full */
+    const char *schedule;  /* after the warm-up: "constant", "linear" (default), "cosine" */
+    int64_t warmup_steps;  /* -1: auto, a tenth of the steps */
+    const char *optimizer; /* "adamw" (default): decay apart from the gradient; "adam": in it, as the paper */
+    double weight_decay;   /* 0 */
     double beta1, beta2, eps; /* 0.9, 0.999, 1e-8 */
     double clip_norm;         /* 1; 0: none */
     bool shuffle;             /* true; --no-shuffle */
@@ -37,7 +37,8 @@ typedef struct sc_train_options {
     bool dora;                /* a magnitude for each output of an adapted layer */
     const char *targets;      /* "all-linear", or a list "q_proj,v_proj" */
     double dropout;           /* 0: on the adapter's input, keyed by (seed, row, step) */
-    const char *init_adapter; /* PEFT folder to go on from, or NULL; rank, alpha, rslora, dora, targets are its own */
+    const char *
+        init_adapter; /* PEFT folder to go on from, or NULL; rank, alpha, rslora, dora, targets are its own */
     const char *validation;   /* dialogues.jsonl that are not trained on, or NULL */
     double validation_share;  /* 0: none; this share of the dialogues is held back instead */
     int64_t validate_every;   /* steps; 0: at the end of every epoch */

@@ -240,8 +240,7 @@ struct ops {
                               const float *magnitude, const float *norm, int64_t n, int64_t out);
     /* dx = dy * magnitude / norm; dmagnitude [out] += sum over rows of dy * x / norm. dx may be dy. */
     sc_status (*dora_backward)(stream *s, void *dx, float *dmagnitude, const void *dy, const void *x,
-                               dtype type, const float *magnitude, const float *norm, int64_t n,
-                               int64_t out);
+                               dtype type, const float *magnitude, const float *norm, int64_t n, int64_t out);
 
     /* --- sample ------------------------------------------------------------------------------ */
     /* ids[i] drawn from logits row i; logprobs[i] (or NULL) its log-probability at temperature 1 */

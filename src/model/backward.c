@@ -69,7 +69,8 @@ static sc_status linear_backward(const pass *p, int32_t layer, linear l, const v
     const parameter *w = m->layers[layer].linears[l];
     const ops *o = ops_of(m);
     const int64_t out = w->rows, in = w->cols;
-    const lora_layer *a = m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
+    const lora_layer *a =
+        m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
     sc_status status = SC_OK;
     if (a != NULL && a->magnitude != NULL) {
         SC_TRY(o->dora_backward(NULL, g->pre, a->dmagnitude, dy, b->pre[l], m->dtype, a->magnitude, a->norm,

@@ -243,7 +243,8 @@ static sc_status linear_forward(const pass *p, int32_t layer, linear l, const vo
     const model *m = p->m;
     const ops *o = ops_of(m);
     const parameter *w = m->layers[layer].linears[l];
-    const lora_layer *a = m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
+    const lora_layer *a =
+        m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
     const bool dora = a != NULL && a->magnitude != NULL;
     void *sum = dora ? b->pre[l] : y;
     sc_status status = SC_OK;

@@ -90,8 +90,8 @@ typedef struct model_storage {
     void *owned;        /* one device block with the weights that do not */
     float *grads;       /* one block with every parameter's gradient */
     int64_t n_grads;
-    dtype file_type; /* BF16 if every tensor of the files is, else F32 */
-    bool writable;   /* no weight lies in a read-only mapping */
+    dtype file_type;                   /* BF16 if every tensor of the files is, else F32 */
+    bool writable;                     /* no weight lies in a read-only mapping */
     int64_t mapped_bytes, owned_bytes; /* of the weights, as they are opened */
     workspace ws;
 } model_storage;

@@ -89,8 +89,8 @@ sc_status lora_adapt(lora *l, int32_t layer, linear k, int64_t rank, double alph
     sc_status status = check_numbers(where, rank, alpha);
     if (status != SC_OK)
         return status;
-    l->layers[layer][k] = (lora_layer){
-        .rank = (int32_t)rank, .alpha = (float)alpha, .scaling = scaling_of(l, rank, alpha)};
+    l->layers[layer][k] =
+        (lora_layer){.rank = (int32_t)rank, .alpha = (float)alpha, .scaling = scaling_of(l, rank, alpha)};
     l->targets[k] = true;
     l->max_rank = rank > l->max_rank ? (int32_t)rank : l->max_rank;
     return SC_OK;

@@ -26,21 +26,31 @@ static sc_status refuse_initialisation(const json_t *root, const char *path)
     const char *how = json_string_value(json_object_get(root, "init_lora_weights"));
     for (size_t i = 0; how != NULL && i < sizeof changing / sizeof changing[0]; i++)
         if (text_starts(how, changing[i]))
-            return sc_fail(SC_BAD_INPUT,
-                           "%s: \"init_lora_weights\" is \"%.40s\", which stands beside changed base weights; "
-                           "have PEFT convert it (save_pretrained with "
-                           "path_initial_model_for_weight_conversion).",
-                           path, how);
+            return sc_fail(
+                SC_BAD_INPUT,
+                "%s: \"init_lora_weights\" is \"%.40s\", which stands beside changed base weights; "
+                "have PEFT convert it (save_pretrained with "
+                "path_initial_model_for_weight_conversion).",
+                path, how);
     return SC_OK;
 }
 
 static sc_status refuse_unsupported(const json_t *root, const char *path)
 {
-    static const char *const unsupported[] = {
-        "lora_bias",       "use_qalora",        "modules_to_save",         "layer_replication",
-        "layers_pattern",  "target_parameters", "trainable_token_indices", "alora_invocation_tokens",
-        "use_bdlora",      "arrow_config",      "kasa_config",             "monteclora_config",
-        "megatron_config", "ensure_weight_tying"};
+    static const char *const unsupported[] = {"lora_bias",
+                                              "use_qalora",
+                                              "modules_to_save",
+                                              "layer_replication",
+                                              "layers_pattern",
+                                              "target_parameters",
+                                              "trainable_token_indices",
+                                              "alora_invocation_tokens",
+                                              "use_bdlora",
+                                              "arrow_config",
+                                              "kasa_config",
+                                              "monteclora_config",
+                                              "megatron_config",
+                                              "ensure_weight_tying"};
     sc_status status = SC_OK;
     const char *text = NULL;
     SC_TRY(json_need_string(root, "peft_type", path, &text));
@@ -126,8 +136,8 @@ static bool takes_block(const json_t *blocks, int32_t block)
         return true;
     if (json_is_integer(blocks))
         return json_integer_value(blocks) == block;
-    json_array_foreach(blocks, i, one) if (json_is_integer(one) && json_integer_value(one) == block)
-        return true;
+    json_array_foreach(blocks, i,
+                       one) if (json_is_integer(one) && json_integer_value(one) == block) return true;
     return false;
 }
 

@@ -6,8 +6,7 @@
 #include "base/log.h"
 #include "model/internal.h"
 
-sc_status supervised_find(const model *m, const packed_batch *batch, const int32_t *targets,
-                                 supervised *s)
+sc_status supervised_find(const model *m, const packed_batch *batch, const int32_t *targets, supervised *s)
 {
     sc_status status = SC_OK;
     SC_TRY(sc_alloc(&s->rows, (size_t)batch->n_tokens, sizeof(int32_t)));
@@ -92,7 +91,7 @@ cleanup:
 
 /* Losses of the supervised rows of x, the last block's output; dx becomes the gradient of the scaled sum. */
 sc_status head_backward(const pass *p, const void *x, void *dx, const supervised *s, float scale,
-                               double *loss_sum, float *losses)
+                        double *loss_sum, float *losses)
 {
     model *m = p->m;
     workspace *ws = &storage_of(m)->ws;

@@ -85,10 +85,8 @@ static sc_status plan_pass(model *m, const memory_task *task, model_memory *out)
                                    .head_dim = c->head_dim,
                                    .q_stride = (int64_t)c->n_heads * c->head_dim,
                                    .kv_stride = (int64_t)c->n_kv_heads * c->head_dim};
-    const pass p = {.m = m,
-                    .n = task->n_tokens,
-                    .packed = &shape,
-                    .dropout = m->lora != NULL ? m->lora->dropout : 0};
+    const pass p = {
+        .m = m, .n = task->n_tokens, .packed = &shape, .dropout = m->lora != NULL ? m->lora->dropout : 0};
     sc_status status = SC_OK;
     size_t block = 0, residual = 0, total = 0;
     SC_TRY(activation_bytes(m, task->n_tokens, &block, &residual, &total));

@@ -64,7 +64,8 @@ typedef struct lora {
     bool rslora, dora;
     bool targets[N_LINEARS];
     lora_layer (*layers)[N_LINEARS]; /* [n_layers] */
-    float *values, *grads; /* one block each: n_values floats, tensors in (layer, linear, A, B, magnitude) order */
+    float *values,
+        *grads; /* one block each: n_values floats, tensors in (layer, linear, A, B, magnitude) order */
     int64_t n_values;
     float *norms; /* one block with all norms, or NULL */
     int64_t n_norms;
@@ -157,17 +158,17 @@ sc_status model_outline(const char *folder, device *d, model **out);
 
 /* What a training run holds in memory. */
 typedef struct memory_task {
-    bool full;                 /* else an adapter: */
-    const char *init_adapter;  /* the one in this folder, or NULL */
-    lora_options adapter;      /* else a new one */
-    bool validates;            /* model_loss is used, too */
-    int64_t n_tokens, n_seqs;  /* of the largest batch */
-    int64_t longest;           /* sequence */
-    int64_t n_supervised;      /* rows of the largest batch */
+    bool full;                /* else an adapter: */
+    const char *init_adapter; /* the one in this folder, or NULL */
+    lora_options adapter;     /* else a new one */
+    bool validates;           /* model_loss is used, too */
+    int64_t n_tokens, n_seqs; /* of the largest batch */
+    int64_t longest;          /* sequence */
+    int64_t n_supervised;     /* rows of the largest batch */
 } memory_task;
 typedef struct model_memory { /* bytes */
-    int64_t mapped;           /* weights used where they lie in the file: the system may drop and read them again */
-    int64_t weights;          /* of the model's own, in its dtype */
+    int64_t mapped;  /* weights used where they lie in the file: the system may drop and read them again */
+    int64_t weights; /* of the model's own, in its dtype */
     int64_t adapter;
     int64_t gradients, moments, masters; /* of what is trained */
     int64_t activations, activation_gradients;

@@ -251,7 +251,8 @@ static sc_status prepare(task *t, repeat_fn *repeat)
         SC_TRY(full ? model_grads_create(t->model) : model_lora_create(t->model, &adapter));
         *repeat = train_once;
         /* forward, backward to activations, and in full backward to weights */
-        t->flops = tokens * (full ? 3 : 2) * (model_block_operations(c, 0.5 * (double)t->tokens) + model_head_operations(c));
+        t->flops = tokens * (full ? 3 : 2) *
+                   (model_block_operations(c, 0.5 * (double)t->tokens) + model_head_operations(c));
     }
 cleanup:
     return status;
@@ -279,7 +280,7 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
         if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
             result->seconds = seconds;
     }
-    SC_TRY(device_measure_peak(t.device, 5, 5, &result->peak_gflops));
+    SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
     result->units = t.units;
     result->unit = t.unit;
     result->gflops = t.flops / result->seconds * 1e-9;

@@ -64,11 +64,11 @@ cleanup:
 static sc_status write_state(const char *folder, const checkpoint_state *s, const json_t *settings)
 {
     char *path = path_join(folder, "state.json");
-    json_t *state = json_pack("{s:I,s:f,s:f,s:I,s:I,s:I,s:f,s:I,s:O}", "step", (json_int_t)s->step,
-                              "first_loss", s->first_loss, "last_loss", s->last_loss, "tokens",
-                              (json_int_t)s->n_tokens, "supervised", (json_int_t)s->n_supervised, "best_step",
-                              (json_int_t)s->best_step, "best_loss", s->best_loss, "worse",
-                              (json_int_t)s->n_worse, "settings", settings);
+    json_t *state =
+        json_pack("{s:I,s:f,s:f,s:I,s:I,s:I,s:f,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
+                  s->first_loss, "last_loss", s->last_loss, "tokens", (json_int_t)s->n_tokens, "supervised",
+                  (json_int_t)s->n_supervised, "best_step", (json_int_t)s->best_step, "best_loss",
+                  s->best_loss, "worse", (json_int_t)s->n_worse, "settings", settings);
     sc_status status = path != NULL && state != NULL
                            ? json_write_file(path, state)
                            : sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint");

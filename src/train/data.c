@@ -167,8 +167,8 @@ sc_status train_largest_batch(const trainer *t, memory_task *task)
     sc_status status = SC_OK;
     int64_t *scratch = NULL;
     const int64_t rows = t->o->micro_batch > 0 ? t->o->micro_batch : t->o->batch_size;
-    SC_TRY(sc_alloc(&scratch, (size_t)(t->training.n > t->held.n ? t->training.n : t->held.n),
-                    sizeof *scratch));
+    SC_TRY(
+        sc_alloc(&scratch, (size_t)(t->training.n > t->held.n ? t->training.n : t->held.n), sizeof *scratch));
     consider(t, &t->training, rows, scratch, task);
     /* a validation batch holds no more rows than a training batch, or as many as fit */
     if (t->held.n > 0)

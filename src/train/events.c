@@ -83,5 +83,5 @@ sc_status train_event_step(const trainer *t, int64_t step, const step_report *r)
 sc_status train_event_validation(const trainer *t, int64_t step, double loss, double seconds)
 {
     return write_line(t, json_pack("{s:I,s:f,s:f,s:b}", "step", (json_int_t)step, "validation_loss", loss,
-                                   "seconds", seconds, "best", t->state.best_step == step));
+                                   "seconds", seconds, "best", step > 0 && t->state.best_step == step));
 }

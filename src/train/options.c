@@ -39,7 +39,8 @@ static sc_status check_validation(const sc_train_options *o)
     if (o->validate_every < 0 || o->patience < 0)
         return sc_fail(SC_USAGE, "validate-every and patience must not be negative");
     if (!held && (o->validate_every > 0 || o->patience > 0))
-        return sc_fail(SC_USAGE, "validate-every and patience need --validation FILE or --validation-share S");
+        return sc_fail(SC_USAGE,
+                       "validate-every and patience need --validation FILE or --validation-share S");
     if (o->keep_checkpoints < 0)
         return sc_fail(SC_USAGE, "keep-checkpoints must not be negative");
     return SC_OK;

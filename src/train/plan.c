@@ -141,17 +141,18 @@ static sc_status refuse(trainer *t, const memory_plan *p)
     way ways[MAX_WAYS];
     size_t n = 0;
     for (size_t i = 0; i < p->n; i++)
-        strbuf_printf(&arrays, "%s%s %.3f", i ? ", " : "", p->arrays[i].name, (double)p->arrays[i].bytes * 1e-9);
+        strbuf_printf(&arrays, "%s%s %.3f", i ? ", " : "", p->arrays[i].name,
+                      (double)p->arrays[i].bytes * 1e-9);
     SC_TRY(find_ways(t, p, ways, &n));
     for (size_t i = 0; i < n; i++)
         strbuf_printf(&help, "%s%s takes %.3f%s", i ? ", " : "", ways[i].settings,
                       (double)ways[i].plan.bytes * 1e-9, fits(&ways[i].plan) ? " and fits" : "");
     SC_TRY(strbuf_status(&arrays));
     SC_TRY(strbuf_status(&help));
-    status = sc_fail(SC_MEMORY,
-                     "training would take %.3f GB, %.3f more than now, and %.3f GB are free (%s): %s",
-                     (double)p->bytes * 1e-9, (double)p->needed * 1e-9, (double)p->available * 1e-9,
-                     strbuf_text(&arrays), help.len ? strbuf_text(&help) : "lower --max-tokens or --rank");
+    status =
+        sc_fail(SC_MEMORY, "training would take %.3f GB, %.3f more than now, and %.3f GB are free (%s): %s",
+                (double)p->bytes * 1e-9, (double)p->needed * 1e-9, (double)p->available * 1e-9,
+                strbuf_text(&arrays), help.len ? strbuf_text(&help) : "lower --max-tokens or --rank");
 cleanup:
     strbuf_free(&arrays);
     strbuf_free(&help);

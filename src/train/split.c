@@ -14,8 +14,8 @@ typedef struct member {
 static int by_key(const void *a, const void *b)
 {
     const member *x = a, *y = b;
-    const int order = x->key != NULL && y->key != NULL ? strcmp(x->key, y->key)
-                                                       : (y->key == NULL) - (x->key == NULL);
+    const int order =
+        x->key != NULL && y->key != NULL ? strcmp(x->key, y->key) : (y->key == NULL) - (x->key == NULL);
     return order != 0 ? order : (x->row > y->row) - (x->row < y->row);
 }
 

@@ -15,22 +15,22 @@ static json_t *settings_of(const trainer *t)
 {
     const sc_train_options *o = t->o;
     const bool full = t->full;
-    json_t *s = json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:b}", "model",
-        t->model->sha256, "dialogues", t->dialogues.sha256, "method", o->method, "dtype",
-        t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs", (json_int_t)o->epochs, "batch-size",
-        (json_int_t)o->batch_size, "micro-batch", (json_int_t)o->micro_batch, "max-tokens",
-        (json_int_t)o->max_tokens, "lr", t->lr, "schedule", o->schedule, "warmup-steps",
-        (json_int_t)t->warmup_steps, "optimizer", o->optimizer, "weight-decay", o->weight_decay, "beta1",
-        o->beta1, "beta2", o->beta2, "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle);
-    json_t *more = json_pack(
-        "{s:I,s:f,s:b,s:b,s:s,s:f,s:s,s:s,s:f,s:I,s:I,s:I,s:I}", "rank", (json_int_t)(full ? 0 : o->rank),
-        "alpha", full ? 0.0 : o->alpha, "rslora", o->rslora, "dora", o->dora, "targets",
-        full ? "" : o->targets, "dropout", full ? 0.0 : o->dropout, "init-adapter", t->init_sha256,
-        "validation", o->validation != NULL ? t->held_dialogues.sha256 : "", "validation-share",
-        o->validation_share, "validate-every", (json_int_t)t->validate_every, "patience",
-        (json_int_t)o->patience, "seed", (json_int_t)o->common.seed, "threads",
-        (json_int_t)t->device->threads);
+    json_t *s = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:b}",
+                          "model", t->model->sha256, "dialogues", t->dialogues.sha256, "method", o->method,
+                          "dtype", t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs",
+                          (json_int_t)o->epochs, "batch-size", (json_int_t)o->batch_size, "micro-batch",
+                          (json_int_t)o->micro_batch, "max-tokens", (json_int_t)o->max_tokens, "lr", t->lr,
+                          "schedule", o->schedule, "warmup-steps", (json_int_t)t->warmup_steps, "optimizer",
+                          o->optimizer, "weight-decay", o->weight_decay, "beta1", o->beta1, "beta2", o->beta2,
+                          "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle);
+    json_t *more = json_pack("{s:I,s:f,s:b,s:b,s:s,s:f,s:s,s:s,s:f,s:I,s:I,s:I,s:I}", "rank",
+                             (json_int_t)(full ? 0 : o->rank), "alpha", full ? 0.0 : o->alpha, "rslora",
+                             o->rslora, "dora", o->dora, "targets", full ? "" : o->targets, "dropout",
+                             full ? 0.0 : o->dropout, "init-adapter", t->init_sha256, "validation",
+                             o->validation != NULL ? t->held_dialogues.sha256 : "", "validation-share",
+                             o->validation_share, "validate-every", (json_int_t)t->validate_every, "patience",
+                             (json_int_t)o->patience, "seed", (json_int_t)o->common.seed, "threads",
+                             (json_int_t)t->device->threads);
     if (s == NULL || more == NULL || json_object_update(s, more) != 0) {
         json_decref(s);
         s = NULL;
@@ -272,7 +272,8 @@ static sc_status loop(trainer *t)
     double last_save = seconds_now(), save_seconds = 0;
     int64_t tokens = 0;
     for (int64_t i = 0; i < t->training.n; i++)
-        tokens += t->training.rows->offsets[t->training.list[i] + 1] - t->training.rows->offsets[t->training.list[i]];
+        tokens += t->training.rows->offsets[t->training.list[i] + 1] -
+                  t->training.rows->offsets[t->training.list[i]];
     snprintf(label, sizeof(label), "train %s", t->o->method);
     progress *p = progress_begin(label, "tokens", tokens * t->o->epochs);
     progress_skip(p, t->state.n_tokens);
@@ -313,12 +314,11 @@ static sc_status write_record(const trainer *t)
 {
     sc_status status = SC_OK;
     char *path = path_join(t->o->out, "training.json");
-    json_t *record =
-        json_pack("{s:O,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "settings", t->settings, "steps",
-                  (json_int_t)t->state.step, "first_loss", t->state.first_loss, "last_loss",
-                  t->state.last_loss, "tokens", (json_int_t)t->state.n_tokens, "supervised",
-                  (json_int_t)t->state.n_supervised, "examples", (json_int_t)t->training.n, "cut",
-                  (json_int_t)t->rows.n_cut);
+    json_t *record = json_pack("{s:O,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "settings", t->settings, "steps",
+                               (json_int_t)t->state.step, "first_loss", t->state.first_loss, "last_loss",
+                               t->state.last_loss, "tokens", (json_int_t)t->state.n_tokens, "supervised",
+                               (json_int_t)t->state.n_supervised, "examples", (json_int_t)t->training.n,
+                               "cut", (json_int_t)t->rows.n_cut);
     if (path == NULL || record == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
     if (t->held.n > 0)
@@ -422,7 +422,7 @@ sc_status sc_train(const sc_train_options *o, sc_train_result *result)
     SC_TRY(resume(&t));
     result->first_step = t.state.step;
     SC_TRY(train_events_open(&t));
-    SC_TRY(device_measure_peak(t.device, 3, 1, &t.peak_gflops));
+    SC_TRY(device_measure_peak(t.device, 256, 5, 1, &t.peak_gflops));
     SC_TRY(loop(&t));
     SC_TRY(save_result(&t));
     fill_result(&t, result);

@@ -113,7 +113,8 @@ TEST(DoraBf16, GradientsPointTheSameWayAndMergeIsTheAdapter)
         batch.step(m, 1.0f / 20);
     }
     const size_t n = static_cast<size_t>(exact->lora->n_values);
-    const Floats a(exact->lora->grads, exact->lora->grads + n), b(rounded->lora->grads, rounded->lora->grads + n);
+    const Floats a(exact->lora->grads, exact->lora->grads + n),
+        b(rounded->lora->grads, rounded->lora->grads + n);
     EXPECT_GE(least_cosine(a, b, n), 0.97);
     const Floats with = logits_of(rounded, {5, 6, 7, 8}, {0, 4});
     ASSERT_OK(model_lora_merge(rounded));

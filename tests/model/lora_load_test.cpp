@@ -114,7 +114,8 @@ TEST_F(LoraLoad, SomeBlocksAndSomeModulesLeftOut)
 {
     rewrite("layers.1.self_attn", ST_F32);
     config("\"layers_to_transform\": null", "\"layers_to_transform\": [1]");
-    config("\"exclude_modules\": null", "\"exclude_modules\": [\"mlp.gate_proj\", \"up_proj\", \"down_proj\"]");
+    config("\"exclude_modules\": null",
+           "\"exclude_modules\": [\"mlp.gate_proj\", \"up_proj\", \"down_proj\"]");
     const Opened m(tiny("tied"));
     ASSERT_OK(model_lora_load(m, folder.path().c_str()));
     EXPECT_EQ(m->lora->layers[0][LINEAR_Q].rank, 0);

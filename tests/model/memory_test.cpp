@@ -126,10 +126,9 @@ TEST_F(Memory, ThePlanIsWhatIsAllocated)
                     count.most = count.held;
                     ASSERT_OK(model_open(folder.c_str(), &d, &m));
                     m->recompute = recompute;
-                    const sc_status made = task.full ? model_grads_create(m)
-                                           : what == "init"
-                                               ? model_lora_load(m, task.init_adapter)
-                                               : model_lora_create(m, &task.adapter);
+                    const sc_status made = task.full        ? model_grads_create(m)
+                                           : what == "init" ? model_lora_load(m, task.init_adapter)
+                                                            : model_lora_create(m, &task.adapter);
                     ASSERT_OK(made);
                     packed_batch b = batch_of(batch.ids, batch.ends);
                     b.row_keys = keys.data();
@@ -162,8 +161,7 @@ TEST_F(Memory, TheHeadDoesNotGrowWithVocabularyTimesTokens)
         ASSERT_OK(model_lora_create(m, &o));
         m->recompute = true;
         const packed_batch b = batch_of(batch.ids, batch.ends);
-        const size_t whole =
-            static_cast<size_t>(batch.n_supervised * m->config.vocab_size) * sizeof(float);
+        const size_t whole = static_cast<size_t>(batch.n_supervised * m->config.vocab_size) * sizeof(float);
         const size_t chunk = static_cast<size_t>(256 * m->config.vocab_size) * sizeof(float);
         double loss = 0;
         ASSERT_OK(model_train_step(m, &b, batch.targets.data(), 1, &loss, nullptr));

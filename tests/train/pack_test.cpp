@@ -202,7 +202,8 @@ std::vector<std::vector<int64_t>> packed(const Lengths &l, std::vector<int64_t> 
     EXPECT_EQ(train_pack_best_fit(&l.rows, order.data(), order.size(), most, ends.data(), &n), SC_OK);
     std::vector<std::vector<int64_t>> batches;
     for (size_t b = 0, at = 0; b < n; at = ends[b++])
-        batches.emplace_back(order.begin() + static_cast<int64_t>(at), order.begin() + static_cast<int64_t>(ends[b]));
+        batches.emplace_back(order.begin() + static_cast<int64_t>(at),
+                             order.begin() + static_cast<int64_t>(ends[b]));
     return batches;
 }
 
