@@ -22,7 +22,8 @@ typedef enum random_stage {
     RANDOM_SAMPLE,
     RANDOM_NET,
     RANDOM_FACTORS,
-    RANDOM_TEST
+    RANDOM_TEST,
+    RANDOM_VALIDATION
 } random_stage;
 
 /* A stream of numbers for one (seed, stage, row, step). The layout, for kernels that draw by index:

@@ -162,6 +162,41 @@ static void print_preview(const json_t *result)
         printf("%-18s %s\n", i == 0 ? "would write" : "", json_string_value(entry));
 }
 
+/* train --dry-run */
+static void print_training_plan(const json_t *result)
+{
+    const json_t *memory = json_object_get(result, "memory"), *entry;
+    const json_t *free_bytes = json_object_get(memory, "free_bytes");
+    char text[32];
+    size_t i;
+    printf("%-18s %lld, %lld held back, %lld cut; %lld tokens an epoch, %lld of them learnt\n", "dialogues",
+           (long long)int_at(result, "examples"), (long long)int_at(result, "held_back"),
+           (long long)int_at(result, "cut"), (long long)int_at(result, "tokens"),
+           (long long)int_at(result, "supervised"));
+    printf("%-18s %lld, the first %lld to warm up\n", "steps", (long long)int_at(result, "steps"),
+           (long long)int_at(result, "warmup_steps"));
+    printf("%-18s %s of %lld values in %s, on %s\n", "training",
+           json_string_value(json_object_get(result, "method")), (long long)int_at(result, "trained_values"),
+           json_string_value(json_object_get(result, "dtype")),
+           json_string_value(json_object_get(result, "device")));
+    print_pairs("largest batch", json_object_get(result, "largest_batch"));
+    printf("%-18s %s at its peak", "memory", bytes_text(int_at(memory, "bytes"), text));
+    printf(", %s more than now", bytes_text(int_at(memory, "needed_bytes"), text));
+    if (json_is_integer(free_bytes))
+        printf("; %s are free: it %s", bytes_text((int64_t)json_integer_value(free_bytes), text),
+               json_is_true(json_object_get(memory, "fits")) ? "fits" : "does not fit");
+    printf("\n");
+    json_array_foreach(json_object_get(memory, "arrays"), i, entry)
+        printf("  %10s  %s\n", bytes_text(int_at(entry, "bytes"), text),
+               json_string_value(json_object_get(entry, "name")));
+    json_array_foreach(json_object_get(result, "ways"), i, entry)
+        printf("%-18s %10s  %s%s\n", i == 0 ? "smaller" : "", bytes_text(int_at(entry, "bytes"), text),
+               json_string_value(json_object_get(entry, "settings")),
+               json_is_true(json_object_get(entry, "fits")) ? "" : " (does not fit)");
+    json_array_foreach(json_object_get(result, "writes"), i, entry)
+        printf("%-18s %s\n", i == 0 ? "would write" : "", json_string_value(entry));
+}
+
 static void print_values(const json_t *result)
 {
     const char *key;
@@ -188,6 +223,8 @@ void result_print(const command *c, const json_t *result)
     }
     if (json_object_get(result, "checks") != NULL)
         print_checks(result);
+    else if (json_is_true(json_object_get(result, "dry_run")) && json_object_get(result, "ways") != NULL)
+        print_training_plan(result);
     else if (json_is_true(json_object_get(result, "dry_run")))
         print_preview(result);
     else if (json_array_size(json_object_get(result, "metrics")) > 0)

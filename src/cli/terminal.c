@@ -22,13 +22,31 @@ static void clear_bar(void)
     terminal.bar_open = false;
 }
 
+/* A message with what stands between U+27E6 and U+27E7 in green: the words that training learns. */
+static void print_marked(const char *message)
+{
+    static const char open[] = "\xe2\x9f\xa6", shut[] = "\xe2\x9f\xa7";
+    while (*message != '\0') {
+        const bool opens = strncmp(message, open, 3) == 0, shuts = strncmp(message, shut, 3) == 0;
+        if (opens)
+            fputs("\033[32m", stderr);
+        fwrite(message, 1, opens || shuts ? 3 : 1, stderr);
+        if (shuts)
+            fputs("\033[0m", stderr);
+        message += opens || shuts ? 3 : 1;
+    }
+    fputc('\n', stderr);
+}
+
 static void on_log(void *user, sc_log_level level, const char *message)
 {
     (void)user;
     static const char *const names[] = {"debug", "", "warning", "error"};
     static const char *const colours[] = {"\033[2m", "", "\033[33m", "\033[31m"};
     clear_bar();
-    if (level == SC_LOG_INFO)
+    if (level == SC_LOG_INFO && terminal.colour)
+        print_marked(message);
+    else if (level == SC_LOG_INFO)
         fprintf(stderr, "%s\n", message);
     else
         fprintf(stderr, "%s%s:%s %s\n", terminal.colour ? colours[level] : "", names[level],

@@ -20,6 +20,10 @@ void device_close(device *d);
 /* SC_DEVICE, naming the first operation that models need and the table lacks. */
 sc_status device_runs_models(const device *d);
 
+/* The rate of products [rows][576] x [576][1536], a block's size: the best of some rounds, after one that warms up,
+ * in 1e9 operations per second. */
+sc_status device_measure_peak(const device *d, int64_t rows, int rounds, int products, double *gflops);
+
 /* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... */
 const char *cpu_isa(void);
 bool cpu_has_bf16(void);

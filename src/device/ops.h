@@ -245,6 +245,19 @@ struct ops {
                                float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
                                uint32_t step, void *workspace);
 
+    /* --- dora (Liu et al. 2024); a table may lack these ----------------------------------------- */
+    /* norm[o] = the length of row o of W + scaling B A, W [out][in] */
+    sc_status (*dora_norm)(stream *s, float *norm, const void *w, dtype w_type, const float *a,
+                           const float *b, int64_t in, int64_t out, int64_t rank, float scaling,
+                           void *workspace);
+    size_t (*dora_norm_workspace)(int64_t in, int64_t out);
+    /* y [n][out] = (accumulate ? y : 0) + x * magnitude / norm, column by column; 0 where norm is 0 */
+    sc_status (*dora_forward)(stream *s, void *y, bool accumulate, const void *x, dtype type,
+                              const float *magnitude, const float *norm, int64_t n, int64_t out);
+    /* dx = dy * magnitude / norm; dmagnitude [out] += sum over rows of dy * x / norm. dx may be dy. */
+    sc_status (*dora_backward)(stream *s, void *dx, float *dmagnitude, const void *dy, const void *x,
+                               dtype type, const float *magnitude, const float *norm, int64_t n, int64_t out);
+
     /* --- sample ------------------------------------------------------------------------------ */
     /* ids[i] drawn from logits row i; logprobs[i] (or NULL) its log-probability at temperature 1 */
     sc_status (*sample_rows)(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,

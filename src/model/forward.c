@@ -40,6 +40,17 @@ static void *place(placer *p, int64_t rows, int64_t cols, size_t size)
     return at;
 }
 
+int64_t widest_output(const model_config *c)
+{
+    int64_t most = 0;
+    for (int l = 0; l < N_LINEARS; l++) {
+        int64_t out = 0, in = 0;
+        linear_shape(c, (linear)l, &out, &in);
+        most = out > most ? out : most;
+    }
+    return most;
+}
+
 static void place_block(const model *m, int64_t n, bool training, placer *p, block_buffers *b)
 {
     const model_config *c = &m->config;
@@ -64,10 +75,17 @@ static void place_block(const model *m, int64_t n, bool training, placer *p, blo
     }
     if (m->lora == NULL)
         return;
-    float *shared = training ? NULL : place(p, n, m->lora->rank, sizeof(float));
-    for (int l = 0; l < N_LINEARS; l++)
-        if (m->lora->targets[l])
-            b->xa[l] = training ? place(p, n, m->lora->rank, sizeof(float)) : shared;
+    float *shared = training ? NULL : place(p, n, m->lora->max_rank, sizeof(float));
+    void *shared_pre = training || !m->lora->dora ? NULL : place(p, n, widest_output(c), size);
+    for (int l = 0; l < N_LINEARS; l++) {
+        int64_t out = 0, in = 0;
+        if (!m->lora->targets[l])
+            continue;
+        linear_shape(c, (linear)l, &out, &in);
+        b->xa[l] = training ? place(p, n, m->lora->max_rank, sizeof(float)) : shared;
+        if (m->lora->dora)
+            b->pre[l] = training ? place(p, n, out, size) : shared_pre;
+    }
 }
 
 sc_status block_layout(const model *m, int64_t n, bool training, size_t *bytes)
@@ -169,7 +187,7 @@ cleanup:
     return status;
 }
 
-sc_status pass_scratch(const pass *p, bool training)
+size_t pass_scratch_bytes(const pass *p, bool training)
 {
     const model *m = p->m;
     const ops *o = ops_of(m);
@@ -193,10 +211,20 @@ sc_status pass_scratch(const pass *p, bool training)
         for (int l = 0; l < N_LINEARS; l++) {
             int64_t out = 0, in = 0;
             linear_shape(&m->config, (linear)l, &out, &in);
-            CONSIDER(o->lora_workspace(p->n, in, out, m->lora->rank, p->dropout));
+            CONSIDER(o->lora_workspace(p->n, in, out, m->lora->max_rank, p->dropout));
         }
+    for (int l = 0; m->lora != NULL && m->lora->dora && l < N_LINEARS; l++) {
+        int64_t out = 0, in = 0;
+        linear_shape(&m->config, (linear)l, &out, &in);
+        CONSIDER(o->dora_norm_workspace(in, out)); /* model_lora_refresh */
+    }
 #undef CONSIDER
-    return buffer_need(m, &storage_of(m)->ws.scratch, most);
+    return most;
+}
+
+sc_status pass_scratch(const pass *p, bool training)
+{
+    return buffer_need(p->m, &storage_of(p->m)->ws.scratch, pass_scratch_bytes(p, training));
 }
 
 /* --- blocks ------------------------------------------------------------------------------------------ */
@@ -208,25 +236,34 @@ sc_status pass_embed(const pass *p, void *x)
                                         m->config.dim);
 }
 
-/* y = x W^T (+ y if beta is 1), then the adapter's part. */
+/* y = x W^T (+ y if beta is 1) with the adapter's part; xa and pre of the block take what the backward pass needs. */
 static sc_status linear_forward(const pass *p, int32_t layer, linear l, const void *x, float beta, void *y,
-                                float *xa)
+                                const block_buffers *b)
 {
     const model *m = p->m;
+    const ops *o = ops_of(m);
     const parameter *w = m->layers[layer].linears[l];
-    sc_status status = ops_of(m)->gemm(NULL, false, true, p->n, w->rows, w->cols, 1.0f, x, m->dtype, w->cols,
-                                       w->value, m->dtype, w->cols, beta, y, m->dtype, w->rows);
-    if (status != SC_OK || m->lora == NULL || m->lora->layers[layer][l].a == NULL)
-        return status;
-    const lora_layer *a = &m->lora->layers[layer][l];
-    return ops_of(m)->lora_forward(NULL, y, m->dtype, xa, x, m->dtype, a->a, a->b, p->n, w->cols, w->rows,
-                                   m->lora->rank, m->lora->scaling, p->dropout, dropout_seed(p, layer, l),
-                                   p->row_keys, p->step, storage_of(m)->ws.scratch.data);
+    const lora_layer *a =
+        m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
+    const bool dora = a != NULL && a->magnitude != NULL;
+    void *sum = dora ? b->pre[l] : y;
+    sc_status status = SC_OK;
+
+    SC_TRY(o->gemm(NULL, false, true, p->n, w->rows, w->cols, 1.0f, x, m->dtype, w->cols, w->value, m->dtype,
+                   w->cols, dora ? 0 : beta, sum, m->dtype, w->rows));
+    if (a != NULL)
+        SC_TRY(o->lora_forward(NULL, sum, m->dtype, b->xa[l], x, m->dtype, a->a, a->b, p->n, w->cols, w->rows,
+                               a->rank, a->scaling, p->dropout, dropout_seed(p, layer, l), p->row_keys,
+                               p->step, storage_of(m)->ws.scratch.data));
+    if (dora)
+        SC_TRY(o->dora_forward(NULL, y, beta != 0, sum, m->dtype, a->magnitude, a->norm, p->n, w->rows));
+cleanup:
+    return status;
 }
 
 /* y = x + f W^T: the residual joins in the matrix product. */
 static sc_status residual_forward(const pass *p, int32_t layer, linear l, const void *f, const void *x,
-                                  void *y, float *xa)
+                                  void *y, const block_buffers *b)
 {
     const model *m = p->m;
     if (y != x) {
@@ -234,7 +271,7 @@ static sc_status residual_forward(const pass *p, int32_t layer, linear l, const 
         if (status != SC_OK)
             return status;
     }
-    return linear_forward(p, layer, l, f, 1.0f, y, xa);
+    return linear_forward(p, layer, l, f, 1.0f, y, b);
 }
 
 static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
@@ -282,18 +319,18 @@ sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b)
 
     SC_TRY(o->rmsnorm_forward(NULL, b->h, b->rstd, b->x, w->input_norm->value, m->dtype, m->dtype, p->n,
                               c->dim, c->norm_eps));
-    SC_TRY(linear_forward(p, layer, LINEAR_Q, b->h, 0, b->q, b->xa[LINEAR_Q]));
-    SC_TRY(linear_forward(p, layer, LINEAR_K, b->h, 0, b->k, b->xa[LINEAR_K]));
-    SC_TRY(linear_forward(p, layer, LINEAR_V, b->h, 0, b->v, b->xa[LINEAR_V]));
+    SC_TRY(linear_forward(p, layer, LINEAR_Q, b->h, 0, b->q, b));
+    SC_TRY(linear_forward(p, layer, LINEAR_K, b->h, 0, b->k, b));
+    SC_TRY(linear_forward(p, layer, LINEAR_V, b->h, 0, b->v, b));
     SC_TRY(attend(p, layer, b));
-    SC_TRY(residual_forward(p, layer, LINEAR_O, b->attention, b->x, b->x_mid, b->xa[LINEAR_O]));
+    SC_TRY(residual_forward(p, layer, LINEAR_O, b->attention, b->x, b->x_mid, b));
 
     SC_TRY(o->rmsnorm_forward(NULL, b->h_mid, b->rstd_mid, b->x_mid, w->post_norm->value, m->dtype, m->dtype,
                               p->n, c->dim, c->norm_eps));
-    SC_TRY(linear_forward(p, layer, LINEAR_GATE, b->h_mid, 0, b->gate, b->xa[LINEAR_GATE]));
-    SC_TRY(linear_forward(p, layer, LINEAR_UP, b->h_mid, 0, b->up, b->xa[LINEAR_UP]));
+    SC_TRY(linear_forward(p, layer, LINEAR_GATE, b->h_mid, 0, b->gate, b));
+    SC_TRY(linear_forward(p, layer, LINEAR_UP, b->h_mid, 0, b->up, b));
     SC_TRY(o->glu_forward(NULL, b->glu, b->gate, b->up, m->dtype, p->n * c->ffn_dim, c->act));
-    SC_TRY(residual_forward(p, layer, LINEAR_DOWN, b->glu, b->x_mid, b->out, b->xa[LINEAR_DOWN]));
+    SC_TRY(residual_forward(p, layer, LINEAR_DOWN, b->glu, b->x_mid, b->out, b));
 cleanup:
     return status;
 }

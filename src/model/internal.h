@@ -31,7 +31,8 @@ typedef struct block_buffers {
     void *out;              /* [dim] the residual stream that leaves */
     float *rstd, *rstd_mid; /* [1], NULL in inference */
     float *lse;             /* [n_heads][n_tokens], NULL in inference */
-    float *xa[N_LINEARS];   /* [rank] LoRA's inner activations, NULL without an adapter */
+    float *xa[N_LINEARS];   /* [max_rank] LoRA's inner activations, NULL without an adapter */
+    void *pre[N_LINEARS];   /* [out] a linear's output before DoRA's magnitudes, NULL without them */
 } block_buffers;
 
 /* Token-addressed keys and values: row r of every layer's arena belongs to one token. */
@@ -89,8 +90,9 @@ typedef struct model_storage {
     void *owned;        /* one device block with the weights that do not */
     float *grads;       /* one block with every parameter's gradient */
     int64_t n_grads;
-    dtype file_type; /* BF16 if every tensor of the files is, else F32 */
-    bool writable;   /* no weight lies in a read-only mapping */
+    dtype file_type;                   /* BF16 if every tensor of the files is, else F32 */
+    bool writable;                     /* no weight lies in a read-only mapping */
+    int64_t mapped_bytes, owned_bytes; /* of the weights, as they are opened */
     workspace ws;
 } model_storage;
 
@@ -109,6 +111,7 @@ sc_status pass_begin(model *m, const packed_batch *batch, pass *p, attention_sha
 sc_status block_layout(const model *m, int64_t n, bool training, size_t *bytes);
 void block_place(const model *m, int64_t n, bool training, void *memory, block_buffers *out);
 /* Scratch for every operation of a pass, forward or (training) both ways. */
+size_t pass_scratch_bytes(const pass *p, bool training);
 sc_status pass_scratch(const pass *p, bool training);
 sc_status pass_embed(const pass *p, void *x);
 sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b);
@@ -117,6 +120,23 @@ sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b);
 sc_status pass_hidden(const pass *p, const int32_t *rows, int64_t n_rows, void **hidden);
 /* logits [n][vocab] float of n hidden rows that lie one after the other. */
 sc_status head_logits(model *m, const void *hidden, int64_t n, float **logits);
+
+/* Training: rows of a batch that are supervised, and their targets. */
+typedef struct supervised {
+    int32_t *rows, *targets; /* host [n] */
+    int64_t n;
+} supervised;
+enum { LOSS_ROWS = 256 }; /* that have logits at a time */
+sc_status supervised_find(const model *m, const packed_batch *batch, const int32_t *targets, supervised *s);
+void supervised_free(supervised *s);
+/* Losses of the supervised rows of x, the last block's output; dx becomes the gradient of the scaled sum. */
+sc_status head_backward(const pass *p, const void *x, void *dx, const supervised *s, float scale,
+                        double *loss_sum, float *losses);
+/* Bytes of a training pass: of one block's activations, of one array [n][dim], of all that is kept; and of the
+ * gradients of activations. */
+sc_status activation_bytes(const model *m, int64_t n, size_t *block, size_t *residual, size_t *total);
+sc_status gradient_bytes(const model *m, int64_t n, size_t *total);
+int64_t widest_output(const model_config *c); /* of a block's linear layers */
 
 /* Generation's two forwards. Prompts, packed: keys and values go to cache_rows (host [cu[n_seqs]]), *hidden [n_seqs][dim]
  * are the last tokens' states after the final norm. Tokens that all prompts begin with are computed once. */

@@ -48,17 +48,27 @@ typedef struct parameter {
     int64_t rows, cols; /* cols = 1 for vectors */
 } parameter;
 
-typedef struct lora_layer { /* A [rank][in], B [out][rank], float; NULL where not adapted */
+/* One adapted linear layer: A [rank][in], B [out][rank]; with DoRA the outputs' magnitude [out] and the length of
+ * the rows of W + scaling B A, all float. rank 0: not adapted. */
+typedef struct lora_layer {
+    int32_t rank;
+    float alpha, scaling; /* scaling = alpha / rank, or alpha / sqrt(rank) */
     float *a, *b, *da, *db;
+    float *magnitude, *dmagnitude, *norm; /* NULL without DoRA */
 } lora_layer;
 
 typedef struct lora {
-    int32_t rank;
+    int32_t rank;                  /* where no pattern says otherwise; so alpha and scaling */
+    int32_t max_rank;              /* of all layers */
     float alpha, scaling, dropout; /* scaling = alpha / rank */
+    bool rslora, dora;
     bool targets[N_LINEARS];
     lora_layer (*layers)[N_LINEARS]; /* [n_layers] */
-    float *values, *grads; /* one block each: n_values floats, tensors in (layer, linear, A then B) order */
+    float *values,
+        *grads; /* one block each: n_values floats, tensors in (layer, linear, A, B, magnitude) order */
     int64_t n_values;
+    float *norms; /* one block with all norms, or NULL */
+    int64_t n_norms;
 } lora;
 
 typedef struct model {
@@ -75,6 +85,7 @@ typedef struct model {
         parameter *input_norm, *post_norm, *linears[N_LINEARS];
     } * layers;
     struct lora *lora; /* the adapter in use, or NULL */
+    bool recompute;    /* training keeps the blocks' inputs alone and forms the rest again on the way back */
     float *inv_freq;   /* [head_dim/2] */
     void *storage;     /* mapping and converted copies */
 } model;
@@ -92,14 +103,20 @@ typedef struct lora_options {
     double alpha, dropout;
     const char *targets; /* "all-linear" or "q_proj,v_proj,..." */
     uint64_t seed;       /* A ~ U(-1/sqrt(in), 1/sqrt(in)), B = 0, as PEFT */
+    bool rslora;         /* scaling alpha / sqrt(rank) (Kalajdzievski 2023) */
+    bool dora;           /* magnitudes beside A and B; they start as the lengths of W's rows */
 } lora_options;
 sc_status model_lora_create(model *m, const lora_options *options);
 sc_status model_lora_load(model *m, const char *adapter_folder);       /* PEFT files in */
 sc_status model_lora_save(const model *m, const char *adapter_folder); /* PEFT files out, atomic per file */
-/* Adds scaling B A to the weights in float32; the adapter is then gone. */
+/* To be called when A or B have changed: finds DoRA's lengths anew. Nothing to do for plain LoRA. */
+sc_status model_lora_refresh(model *m);
+/* Adds scaling B A to the weights in float32, and scales their rows by magnitude / length with DoRA; the adapter is
+ * then gone. */
 sc_status model_lora_merge(model *m);
-/* Writes a Hugging Face folder: config, tokenizer files copied, weights as `file_type`, sharded over 5 GB. */
-sc_status model_save(const model *m, const char *folder, dtype file_type);
+/* Writes a Hugging Face folder: config, tokenizer files copied, weights as `file_type`, in several files where they
+ * take more than shard_bytes (0: 5 GB, as transformers). */
+sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes);
 
 /* A packed batch of token ids (host memory). */
 typedef struct packed_batch {
@@ -124,15 +141,43 @@ sc_status model_logits(model *m, const void *hidden, const int32_t *rows, int64_
  * loss_scale multiplies the gradient (1 / supervised tokens of the whole optimizer step). */
 sc_status model_train_step(model *m, const packed_batch *batch, const int32_t *targets, float loss_scale,
                            double *loss_sum, float *losses /* [n_supervised] host or NULL */);
+/* The loss alone, by the same head: validation. */
+sc_status model_loss(model *m, const packed_batch *batch, const int32_t *targets, double *loss_sum,
+                     float *losses /* [n_supervised] host or NULL */);
 /* Gives every parameter a cleared gradient (full fine-tuning); model_grads_zero clears either kind. */
 sc_status model_grads_create(model *m);
 sc_status model_grads_zero(model *m);
 
-/* What a training step would take, in bytes. */
-typedef struct model_memory {
-    int64_t weights, gradients, optimizer, activations;
+/* Multiply-adds times two of one token: of all blocks, with attention over `context` keys, and of the head. */
+double model_block_operations(const model_config *c, double context);
+double model_head_operations(const model_config *c);
+
+/* A model without its weights: config, names, shapes, and what the weights will take. It can be planned with and
+ * closed, nothing else. */
+sc_status model_outline(const char *folder, device *d, model **out);
+
+/* What a training run holds in memory. */
+typedef struct memory_task {
+    bool full;                /* else an adapter: */
+    const char *init_adapter; /* the one in this folder, or NULL */
+    lora_options adapter;     /* else a new one */
+    bool validates;           /* model_loss is used, too */
+    int64_t n_tokens, n_seqs; /* of the largest batch */
+    int64_t longest;          /* sequence */
+    int64_t n_supervised;     /* rows of the largest batch */
+} memory_task;
+typedef struct model_memory { /* bytes */
+    int64_t mapped;  /* weights used where they lie in the file: the system may drop and read them again */
+    int64_t weights; /* of the model's own, in its dtype */
+    int64_t adapter;
+    int64_t gradients, moments, masters; /* of what is trained */
+    int64_t activations, activation_gradients;
+    int64_t scratch; /* of operations */
+    int64_t head;    /* the loss: rows, and the logits of LOSS_ROWS of them */
+    int64_t batch;
+    int64_t n_trained; /* values, not bytes */
 } model_memory;
-void model_memory_plan(const model_config *c, dtype type, bool full, int32_t rank, int64_t n_tokens,
-                       model_memory *out);
+/* `m` is an outline; m->recompute counts. Exact: the same arrays are allocated later. */
+sc_status model_memory_plan(model *m, const memory_task *task, model_memory *out);
 
 #endif

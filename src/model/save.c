@@ -78,7 +78,7 @@ cleanup:
     return status;
 }
 
-static sc_status write_weights(const model *m, const char *folder, dtype file_type)
+static sc_status write_weights(const model *m, const char *folder, dtype file_type, uint64_t shard_limit)
 {
     sc_status status = SC_OK;
     safetensors_writer *writer = NULL;
@@ -96,7 +96,7 @@ static sc_status write_weights(const model *m, const char *folder, dtype file_ty
                             .n_dims = p->cols == 1 ? 1 : 2,
                             .shape = {p->rows, p->cols}};
     }
-    SC_TRY(safetensors_writer_open(path, plan, (size_t)m->n_parameters, SHARD_LIMIT, &writer));
+    SC_TRY(safetensors_writer_open(path, plan, (size_t)m->n_parameters, shard_limit, &writer));
     for (int64_t i = 0; i < m->n_parameters; i++) {
         SC_TRY(check_cancelled());
         SC_TRY(write_weight(m, &m->parameters[i], file_type, writer, raw, converted));
@@ -120,7 +120,7 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
-sc_status model_save(const model *m, const char *folder, dtype file_type)
+sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes)
 {
     static const char *const copied[] = {"generation_config.json",
                                          "tokenizer.json",
@@ -140,7 +140,7 @@ sc_status model_save(const model *m, const char *folder, dtype file_type)
     for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++)
         SC_TRY(copy_file(m->folder, folder, copied[i]));
     SC_TRY(write_config(m, folder, file_type));
-    SC_TRY(write_weights(m, folder, file_type));
+    SC_TRY(write_weights(m, folder, file_type, shard_bytes > 0 ? (uint64_t)shard_bytes : SHARD_LIMIT));
 cleanup:
     return status;
 }

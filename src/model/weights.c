@@ -156,12 +156,11 @@ cleanup:
     return status;
 }
 
-static sc_status load_values(model *m, safetensors *files)
+/* Checks every tensor against the config, and counts what is used in place and what becomes a copy. */
+static sc_status survey(model *m, const safetensors *files)
 {
     model_storage *s = storage_of(m);
     sc_status status = SC_OK;
-    size_t owned = 0, used = 0;
-    bool mapped = false;
     s->file_type = DTYPE_BF16;
     for (int64_t i = 0; i < m->n_parameters; i++) {
         const parameter *p = &m->parameters[i];
@@ -170,19 +169,30 @@ static sc_status load_values(model *m, safetensors *files)
         SC_TRY(check_tensor(m, p, t));
         if (t->type != ST_BF16)
             s->file_type = DTYPE_F32;
-        if (!usable_in_place(m, t))
-            owned += aligned_bytes(parameter_bytes(m, p));
+        const int64_t bytes = (int64_t)aligned_bytes(parameter_bytes(m, p));
+        if (usable_in_place(m, t))
+            s->mapped_bytes += bytes;
+        else
+            s->owned_bytes += bytes;
     }
     SC_TRY(check_extra(m, files));
-    if (owned > 0)
-        SC_TRY(ops_of(m)->alloc(&s->owned, owned));
+cleanup:
+    return status;
+}
+
+static sc_status load_values(model *m, safetensors *files)
+{
+    model_storage *s = storage_of(m);
+    sc_status status = SC_OK;
+    size_t used = 0;
+    if (s->owned_bytes > 0)
+        SC_TRY(ops_of(m)->alloc(&s->owned, (size_t)s->owned_bytes));
     for (int64_t i = 0; i < m->n_parameters; i++) {
         parameter *p = &m->parameters[i];
         const st_tensor *t = safetensors_find(files, p->name);
         if (usable_in_place(m, t)) {
             p->value =
                 (void *)(uintptr_t)t->data; /* never written while it is mapped: s->writable is false */
-            mapped = true;
             continue;
         }
         p->value = (char *)s->owned + used;
@@ -190,8 +200,8 @@ static sc_status load_values(model *m, safetensors *files)
         SC_TRY(check_cancelled());
         SC_TRY(copy_tensor(m, t, p->value));
     }
-    s->writable = !mapped;
-    if (mapped)
+    s->writable = s->mapped_bytes == 0;
+    if (!s->writable)
         s->files = files;
 cleanup:
     return status;
@@ -281,12 +291,10 @@ static sc_status identify(model *m, const safetensors *files)
     return status;
 }
 
-sc_status model_open(const char *folder, device *d, model **out)
+static sc_status open_outline(const char *folder, device *d, model **out, safetensors **files)
 {
     sc_status status = SC_OK;
-    safetensors *files = NULL;
     model *m = NULL;
-    *out = NULL;
     SC_TRY(device_runs_models(d));
     SC_TRY(sc_alloc(&m, 1, sizeof *m));
     m->device = d;
@@ -295,7 +303,31 @@ sc_status model_open(const char *folder, device *d, model **out)
     SC_TRY(sc_strdup(&m->folder, folder));
     SC_TRY(model_config_read(folder, &m->config));
     SC_TRY(list_parameters(m));
-    SC_TRY(safetensors_open(folder, &files));
+    SC_TRY(safetensors_open(folder, files));
+    SC_TRY(survey(m, *files));
+    *out = m;
+    m = NULL;
+cleanup:
+    model_close(m);
+    return status;
+}
+
+sc_status model_outline(const char *folder, device *d, model **out)
+{
+    safetensors *files = NULL;
+    *out = NULL;
+    const sc_status status = open_outline(folder, d, out, &files);
+    safetensors_close(files);
+    return status;
+}
+
+sc_status model_open(const char *folder, device *d, model **out)
+{
+    sc_status status = SC_OK;
+    safetensors *files = NULL;
+    model *m = NULL;
+    *out = NULL;
+    SC_TRY(open_outline(folder, d, &m, &files));
     SC_TRY(load_values(m, files));
     SC_TRY(identify(m, files));
     SC_TRY(make_inv_freq(m));
@@ -304,7 +336,7 @@ sc_status model_open(const char *folder, device *d, model **out)
     *out = m;
     m = NULL;
 cleanup:
-    if (m != NULL && m->storage != NULL && storage_of(m)->files == files)
+    if (m != NULL && storage_of(m)->files == files)
         files = NULL; /* model_close has it */
     safetensors_close(files);
     model_close(m);

@@ -48,24 +48,6 @@ typedef struct task {
     double rows_prepared;
 } task;
 
-/* Multiply-adds of the blocks for one token, attention over `context` keys included, times two. */
-static double block_flops(const model_config *c, double context)
-{
-    double total = 0;
-    for (int l = 0; l < N_LINEARS; l++) {
-        int64_t out, in;
-        linear_shape(c, (linear)l, &out, &in);
-        total += 2.0 * (double)out * (double)in;
-    }
-    total += 4.0 * c->n_heads * c->head_dim * context;
-    return total * c->n_layers;
-}
-
-static double head_flops(const model_config *c)
-{
-    return 2.0 * c->dim * (double)c->vocab_size;
-}
-
 /* Equal sequences of random ids; every token but the last of a sequence is supervised. */
 static sc_status make_batch(task *t)
 {
@@ -233,36 +215,6 @@ cleanup:
     return status;
 }
 
-/* The rate of C [m][n] = A [m][k] B [n][k]' of a block's size, in 1e9 operations per second. */
-static sc_status measure_peak(device *d, double *gflops)
-{
-    enum { M = 1024, N = 1536, K = 576 };
-    sc_status status = SC_OK;
-    void *a = NULL, *b = NULL, *c = NULL;
-    size_t size = dtype_size(d->dtype);
-    const ops *t = d->ops;
-
-    *gflops = 0;
-    SC_TRY(t->alloc(&a, (size_t)M * K * size));
-    SC_TRY(t->alloc(&b, (size_t)N * K * size));
-    SC_TRY(t->alloc(&c, (size_t)M * N * size));
-    SC_TRY(t->fill_zero(NULL, a, (size_t)M * K * size));
-    SC_TRY(t->fill_zero(NULL, b, (size_t)N * K * size));
-    for (int repeat = 0; repeat < 6; repeat++) {
-        double start = seconds_now();
-        for (int i = 0; i < 5; i++)
-            SC_TRY(t->gemm(NULL, false, true, M, N, K, 1, a, d->dtype, K, b, d->dtype, K, 0, c, d->dtype, N));
-        SC_TRY(t->synchronise(NULL));
-        double rate = 5 * 2.0 * M * N * K / (seconds_now() - start) * 1e-9;
-        *gflops = rate > *gflops && repeat > 0 ? rate : *gflops;
-    }
-cleanup:
-    t->release(a);
-    t->release(b);
-    t->release(c);
-    return status;
-}
-
 typedef sc_status (*repeat_fn)(task *t);
 
 static sc_status prepare(task *t, repeat_fn *repeat)
@@ -290,11 +242,11 @@ static sc_status prepare(task *t, repeat_fn *repeat)
     t->units = tokens;
     if (strcmp(what, "embed") == 0) {
         *repeat = embed_once;
-        t->flops = tokens * block_flops(c, 0.5 * (double)t->tokens);
+        t->flops = tokens * model_block_operations(c, 0.5 * (double)t->tokens);
     } else if (strcmp(what, "generate") == 0) {
         *repeat = generate_once;
-        t->flops = tokens * (block_flops(c, 0.5 * (double)t->tokens) +
-                             block_flops(c, 1.5 * (double)t->tokens) + head_flops(c));
+        t->flops = tokens * (model_block_operations(c, 0.5 * (double)t->tokens) +
+                             model_block_operations(c, 1.5 * (double)t->tokens) + model_head_operations(c));
     } else {
         bool full = strcmp(o->method, "full") == 0;
         lora_options adapter = {
@@ -302,7 +254,8 @@ static sc_status prepare(task *t, repeat_fn *repeat)
         SC_TRY(full ? model_grads_create(t->model) : model_lora_create(t->model, &adapter));
         *repeat = train_once;
         /* forward, backward to activations, and in full backward to weights */
-        t->flops = tokens * (full ? 3 : 2) * (block_flops(c, 0.5 * (double)t->tokens) + head_flops(c));
+        t->flops = tokens * (full ? 3 : 2) *
+                   (model_block_operations(c, 0.5 * (double)t->tokens) + model_head_operations(c));
     }
 cleanup:
     return status;
@@ -332,7 +285,7 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
         if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
             result->seconds = seconds;
     }
-    SC_TRY(measure_peak(t.device, &result->peak_gflops));
+    SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
     result->units = t.units;
     result->unit = t.unit;
     result->gflops = t.flops / result->seconds * 1e-9;

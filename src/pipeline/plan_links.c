@@ -39,6 +39,8 @@ static const struct feed {
     {"train", "model", "train", false, false},
     {"train", "dialogues", "synth", true, false},
     {"train", "dialogues", "import dialogues", false, false},
+    {"train", "validation", "synth", false, false},
+    {"train", "validation", "import dialogues", false, false},
     {"train", "init-adapter", "train", false, false},
     {"merge", "model", "pull", true, false},
     {"merge", "adapter", "train", true, false},

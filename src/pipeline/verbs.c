@@ -277,24 +277,47 @@ static const setting train_settings[] = {
     R("lr", lr, REAL, false, "RATE", NULL, "learning rate; 0: 2e-4 for lora, 5e-5 for full"),
     R("schedule", schedule, STRING, false, "NAME", "constant|linear|cosine", "after the warm-up"),
     R("warmup-steps", warmup_steps, INT, false, "N", NULL, "-1: a tenth of the steps"),
-    R("weight-decay", weight_decay, REAL, false, "W", NULL, "decoupled (AdamW)"),
-    R("beta1", beta1, REAL, false, "B", NULL, "AdamW"),
-    R("beta2", beta2, REAL, false, "B", NULL, "AdamW"),
-    R("eps", eps, REAL, false, "E", NULL, "AdamW"),
+    R("optimizer", optimizer, STRING, false, "NAME", "adamw|adam",
+      "weight decay apart from the gradient, or in it"),
+    R("weight-decay", weight_decay, REAL, false, "W", NULL, "of every trained value"),
+    R("beta1", beta1, REAL, false, "B", NULL, "of the first moment"),
+    R("beta2", beta2, REAL, false, "B", NULL, "of the second moment"),
+    R("eps", eps, REAL, false, "E", NULL, "beside the second moment's root"),
     R("clip-norm", clip_norm, REAL, false, "C", NULL, "gradient norm; 0: none"),
     R("shuffle", shuffle, BOOL, false, "", NULL, "new order every epoch, by the seed"),
+    R("recompute", recompute, BOOL, false, "", NULL, "less memory for a forward pass more; the same bits"),
     R("rank", rank, INT, false, "R", NULL, "lora"),
     R("alpha", alpha, REAL, false, "A", NULL, "lora: scaling = alpha / rank"),
+    R("rslora", rslora, BOOL, false, "", NULL, "lora: scaling = alpha / sqrt(rank)"),
+    R("dora", dora, BOOL, false, "", NULL, "lora: a magnitude for each output"),
     R("targets", targets, STRING, false, "LIST", NULL, "lora: all-linear, or q_proj,v_proj,..."),
     R("dropout", dropout, REAL, false, "P", NULL, "lora: on the adapter's input"),
     R("init-adapter", init_adapter, STRING, false, "DIR", NULL, "lora: PEFT adapter to go on from"),
+    R("validation", validation, STRING, false, "FILE.jsonl", NULL, "chats that are not trained on"),
+    R("validation-share", validation_share, REAL, false, "S", NULL,
+      "hold this share of the chats back instead"),
+    R("validate-every", validate_every, INT, false, "STEPS", NULL, "0: at the end of every epoch"),
+    R("patience", patience, INT, false, "N", NULL, "stop after N validations without a new best; 0: never"),
     R("save-every", save_every, INT, false, "STEPS", NULL, "between checkpoints; 0: about a minute of work"),
+    R("keep-checkpoints", keep_checkpoints, INT, false, "N", NULL,
+      "the last N and the best stay; 0: none after the end"),
     R("resume", resume, STRING, false, "WHEN", "auto|never|always", "go on from a checkpoint"),
+    R("shard-bytes", shard_bytes, INT, false, "N", NULL, "full: the most a model file holds; 0: 5 GB"),
+    R("dry-run", dry_run, BOOL, false, "", NULL, "only say what it would do and take"),
 };
 #undef R
 static sc_status train_run(const void *o, json_t **result)
 {
+    const sc_train_options *given = o;
     sc_train_result r = {0};
+    char *plan = NULL;
+    if (given->dry_run) {
+        sc_status planned = sc_train_plan(given, &plan);
+        if (planned == SC_OK)
+            planned = json_parse(plan, strlen(plan), "the plan", result);
+        free(plan);
+        return planned;
+    }
     sc_status status = sc_train(o, &r);
     if (status == SC_OK)
         *result =
@@ -302,6 +325,12 @@ static sc_status train_run(const void *o, json_t **result)
                       (json_int_t)r.n_examples, "cut", (json_int_t)r.n_cut, "tokens", (json_int_t)r.n_tokens,
                       "supervised", (json_int_t)r.n_supervised, "first_step", (json_int_t)r.first_step,
                       "first_loss", r.first_loss, "last_loss", r.last_loss, "seconds", r.seconds);
+    if (status == SC_OK && r.n_validation > 0) {
+        json_object_set_new(*result, "held_back", json_integer((json_int_t)r.n_validation));
+        json_object_set_new(*result, "best_step", json_integer((json_int_t)r.best_step));
+        json_object_set_new(*result, "best_loss", json_real(r.best_loss));
+        json_object_set_new(*result, "stopped_early", json_boolean(r.stopped_early));
+    }
     return status;
 }
 
@@ -311,13 +340,21 @@ static const setting merge_settings[] = {
     R("model", model, STRING, true, "DIR", NULL, "base model folder"),
     R("adapter", adapter, STRING, true, "DIR", NULL, "PEFT adapter"),
     R("out", out, STRING, true, "DIR", NULL, "model folder"),
+    R("shard-bytes", shard_bytes, INT, false, "N", NULL, "the most a model file holds; 0: 5 GB"),
 };
 #undef R
 static sc_status merge_run(const void *o, json_t **result)
 {
-    sc_status status = sc_merge(o);
+    sc_merge_result r = {0};
+    sc_status status = sc_merge(o, &r);
     if (status == SC_OK)
         *result = json_pack("{s:s}", "folder", ((const sc_merge_options *)o)->out);
+    if (status == SC_OK && r.rounded) {
+        json_object_set_new(*result, "compared_tokens", json_integer((json_int_t)r.n_compared));
+        json_object_set_new(*result, "largest_logit_change", json_real(r.largest_logit_change));
+        json_object_set_new(*result, "largest_logit", json_real(r.largest_logit));
+        json_object_set_new(*result, "first_words_differ", json_integer((json_int_t)r.n_first_words_differ));
+    }
     return status;
 }
 

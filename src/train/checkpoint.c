@@ -64,9 +64,11 @@ cleanup:
 static sc_status write_state(const char *folder, const checkpoint_state *s, const json_t *settings)
 {
     char *path = path_join(folder, "state.json");
-    json_t *state = json_pack("{s:I,s:f,s:f,s:I,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
-                              s->first_loss, "last_loss", s->last_loss, "tokens", (json_int_t)s->n_tokens,
-                              "supervised", (json_int_t)s->n_supervised, "settings", settings);
+    json_t *state =
+        json_pack("{s:I,s:f,s:f,s:I,s:I,s:I,s:f,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
+                  s->first_loss, "last_loss", s->last_loss, "tokens", (json_int_t)s->n_tokens, "supervised",
+                  (json_int_t)s->n_supervised, "best_step", (json_int_t)s->best_step, "best_loss",
+                  s->best_loss, "worse", (json_int_t)s->n_worse, "settings", settings);
     sc_status status = path != NULL && state != NULL
                            ? json_write_file(path, state)
                            : sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint");
@@ -85,8 +87,8 @@ static int64_t step_of(const char *name)
     return *end == '\0' ? step : -1;
 }
 
-/* The newest step under `folder`, -1 if there is none; removes all others if `clean`. */
-static int64_t newest(const char *folder, bool clean)
+/* The newest step under `folder` that is below `limit`, -1 if there is none. */
+static int64_t newest_below(const char *folder, int64_t limit)
 {
     int64_t best = -1;
     DIR *dir = opendir(folder);
@@ -94,11 +96,33 @@ static int64_t newest(const char *folder, bool clean)
         return -1;
     for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
         int64_t step = step_of(e->d_name);
-        best = step > best ? step : best;
+        best = step > best && step < limit ? step : best;
     }
-    rewinddir(dir);
-    for (struct dirent *e = readdir(dir); clean && e != NULL; e = readdir(dir)) {
-        if (e->d_name[0] == '.' || step_of(e->d_name) == best)
+    closedir(dir);
+    return best;
+}
+
+static int64_t newest(const char *folder)
+{
+    return newest_below(folder, INT64_MAX);
+}
+
+/* Removes everything but the last `keep` checkpoints and that of step `best`. */
+static void prune(const char *folder, int64_t keep, int64_t best)
+{
+    int64_t oldest = newest(folder);
+    for (int64_t i = 1; i < keep; i++) {
+        const int64_t before = newest_below(folder, oldest);
+        if (before < 0)
+            break;
+        oldest = before;
+    }
+    DIR *dir = opendir(folder);
+    if (dir == NULL)
+        return;
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        const int64_t step = step_of(e->d_name);
+        if (e->d_name[0] == '.' || step >= oldest || (step > 0 && step == best))
             continue;
         char *path = path_join(folder, e->d_name);
         if (path != NULL && file_remove_tree(path) != SC_OK)
@@ -106,7 +130,6 @@ static int64_t newest(const char *folder, bool clean)
         free(path);
     }
     closedir(dir);
-    return best;
 }
 
 static sc_status sync_folder(const char *path)
@@ -128,7 +151,7 @@ static void remove_quietly(const char *path)
 }
 
 sc_status checkpoint_save(const char *out, const model *m, const train_weights *w,
-                          const checkpoint_state *state, const json_t *settings)
+                          const checkpoint_state *state, const json_t *settings, int64_t keep)
 {
     sc_status status = SC_OK;
     char name[64];
@@ -141,7 +164,7 @@ sc_status checkpoint_save(const char *out, const model *m, const train_weights *
     unfinished = path_join(folder, "unfinished");
     if (finished == NULL || unfinished == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
-    if (newest(folder, false) == state->step)
+    if (newest(folder) == state->step)
         goto cleanup;
     SC_TRY(file_remove_tree(unfinished));
     SC_TRY(file_make_dirs(unfinished));
@@ -150,7 +173,7 @@ sc_status checkpoint_save(const char *out, const model *m, const train_weights *
     if (rename(unfinished, finished) != 0)
         SC_TRY(sc_fail_errno(SC_IO, "cannot rename %s", unfinished));
     SC_TRY(sync_folder(folder));
-    newest(folder, true);
+    prune(folder, keep, state->best_step);
 cleanup:
     /* A disk that is full wants its space back; the first sentence stays the one that counts. */
     if (status != SC_OK && unfinished != NULL)
@@ -180,7 +203,7 @@ static void describe_difference(const json_t *then, const json_t *now, strbuf *o
     }
 }
 
-static sc_status read_tensors(const char *folder, const model *m, train_weights *w)
+static sc_status read_tensors(const char *folder, model *m, train_weights *w)
 {
     sc_status status = SC_OK;
     const ops *table = m->device->ops;
@@ -207,13 +230,14 @@ static sc_status read_tensors(const char *folder, const model *m, train_weights 
             SC_TRY(table->cast(NULL, w->tensors[i].weights_bf16, DTYPE_BF16, w->tensors[i].master, DTYPE_F32,
                                w->tensors[i].n));
     SC_TRY(table->synchronise(NULL));
+    SC_TRY(model_lora_refresh(m));
 cleanup:
     safetensors_close(file);
     free(path);
     return status;
 }
 
-sc_status checkpoint_load(const char *out, const model *m, train_weights *w, const json_t *settings,
+sc_status checkpoint_load(const char *out, model *m, train_weights *w, const json_t *settings,
                           checkpoint_state *state, bool *found)
 {
     sc_status status = SC_OK;
@@ -225,7 +249,7 @@ sc_status checkpoint_load(const char *out, const model *m, train_weights *w, con
     *found = false;
     if (folder == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
-    int64_t step = newest(folder, false);
+    int64_t step = newest(folder);
     if (step < 0)
         goto cleanup;
     snprintf(name, sizeof(name), "step-%lld", (long long)step);
@@ -244,6 +268,9 @@ sc_status checkpoint_load(const char *out, const model *m, train_weights *w, con
     SC_TRY(json_need_number(saved, "last_loss", path, &state->last_loss));
     SC_TRY(json_need_int(saved, "tokens", path, &state->n_tokens));
     SC_TRY(json_need_int(saved, "supervised", path, &state->n_supervised));
+    SC_TRY(json_need_int(saved, "best_step", path, &state->best_step));
+    SC_TRY(json_need_number(saved, "best_loss", path, &state->best_loss));
+    SC_TRY(json_need_int(saved, "worse", path, &state->n_worse));
     SC_TRY(read_tensors(newest_folder, m, w));
     *found = true;
 cleanup:
@@ -252,6 +279,17 @@ cleanup:
     free(folder);
     free(newest_folder);
     free(path);
+    return status;
+}
+
+sc_status checkpoint_load_weights(const char *out, int64_t step, model *m, train_weights *w)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "checkpoints/step-%lld", (long long)step);
+    char *folder = path_join(out, name);
+    sc_status status =
+        folder ? read_tensors(folder, m, w) : sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint");
+    free(folder);
     return status;
 }
 

@@ -135,15 +135,58 @@ void train_batch_free(train_batch *b)
     memset(b, 0, sizeof(*b));
 }
 
-size_t train_batch_fit(const train_rows *r, const int64_t *rows, size_t n, int64_t max_tokens, size_t most)
+typedef struct placed {
+    int64_t row, length, place; /* where it stood */
+    size_t batch;
+} placed;
+
+static int longest_first(const void *a, const void *b)
 {
-    int64_t total = 0;
-    size_t taken = 0;
-    while (taken < n && taken < most) {
-        total += r->offsets[rows[taken] + 1] - r->offsets[rows[taken]];
-        if (taken > 0 && total > max_tokens)
-            break;
-        taken++;
+    const placed *x = a, *y = b;
+    if (x->length != y->length)
+        return x->length < y->length ? 1 : -1;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+static int by_batch(const void *a, const void *b)
+{
+    const placed *x = a, *y = b;
+    if (x->batch != y->batch)
+        return x->batch > y->batch ? 1 : -1;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+sc_status train_pack_best_fit(const train_rows *r, int64_t *rows, size_t n, int64_t max_tokens, size_t *ends,
+                              size_t *n_batches)
+{
+    sc_status status = SC_OK;
+    placed *all = NULL;
+    int64_t *room = NULL;
+    size_t batches = 0;
+    *n_batches = 0;
+    SC_TRY(sc_alloc(&all, n, sizeof *all));
+    SC_TRY(sc_alloc(&room, n, sizeof *room));
+    for (size_t i = 0; i < n; i++)
+        all[i] = (placed){rows[i], r->offsets[rows[i] + 1] - r->offsets[rows[i]], (int64_t)i, 0};
+    qsort(all, n, sizeof *all, longest_first);
+    for (size_t i = 0; i < n; i++) {
+        size_t best = batches;
+        for (size_t b = 0; b < batches; b++)
+            if (room[b] >= all[i].length && (best == batches || room[b] < room[best]))
+                best = b;
+        if (best == batches)
+            room[batches++] = max_tokens;
+        room[best] -= all[i].length;
+        all[i].batch = best;
     }
-    return taken;
+    qsort(all, n, sizeof *all, by_batch);
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = all[i].row;
+        ends[all[i].batch] = i + 1;
+    }
+    *n_batches = batches;
+cleanup:
+    free(all);
+    free(room);
+    return status;
 }

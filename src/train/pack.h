@@ -34,7 +34,10 @@ typedef struct train_batch {
 sc_status train_batch_build(const train_rows *r, const int64_t *rows, size_t n, train_batch *out);
 void train_batch_free(train_batch *b);
 
-/* How many of rows[0..n) go into one forward pass: as many as fit max_tokens, at least one, at most `most`. */
-size_t train_batch_fit(const train_rows *r, const int64_t *rows, size_t n, int64_t max_tokens, size_t most);
+/* Rows into batches of at most max_tokens (a longer row is alone), as few as best fit decreasing finds: the longest
+ * first, each to the fullest batch that has room (Johnson 1973: at most 11/9 of the least, and a bit). rows[0..n) is
+ * rearranged; batch b is rows[ends[b - 1] .. ends[b]). */
+sc_status train_pack_best_fit(const train_rows *r, int64_t *rows, size_t n, int64_t max_tokens, size_t *ends,
+                              size_t *n_batches);
 
 #endif

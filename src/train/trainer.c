@@ -1,7 +1,7 @@
 /* sc_train: the loop. Everything a step does follows from (settings, seed, step), so a run that goes on from a
  * checkpoint ends with the same bytes as one that was never stopped. */
-#include <errno.h>
-#include <fcntl.h>
+#include "train/trainer.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,177 +10,33 @@
 
 #include "base/json.h"
 #include "base/log.h"
-#include "base/random.h"
-#include "seedcorn/train.h"
-#include "train/checkpoint.h"
-#include "train/pack.h"
-#include "train/schedule.h"
-
-sc_train_options sc_train_default(void)
-{
-    return (sc_train_options){.struct_size = sizeof(sc_train_options),
-                              .common = sc_common_default(),
-                              .method = "lora",
-                              .epochs = 3,
-                              .batch_size = 32,
-                              .max_tokens = 1024,
-                              .schedule = "linear",
-                              .warmup_steps = -1,
-                              .beta1 = 0.9,
-                              .beta2 = 0.999,
-                              .eps = 1e-8,
-                              .clip_norm = 1,
-                              .shuffle = true,
-                              .rank = 16,
-                              .alpha = 32,
-                              .targets = "all-linear",
-                              .resume = "auto"};
-}
-
-/* A micro-batch of --micro-batch 0 holds about this many tokens: enough for full speed, 1.2 GB for SmolLM2-135M. */
-enum { AUTO_BATCH_TOKENS = 2048 };
-/* The most epochs and dialogues a step, so that their products stay in range. */
-enum { COUNT_LIMIT = 1000000000 };
-
-typedef struct trainer {
-    const sc_train_options *o;
-    bool full;
-    double lr;
-    schedule_kind schedule;
-    int64_t steps_per_epoch, n_steps, warmup_steps;
-    device *device;
-    model *model;
-    tokenizer *tokenizer;
-    dialogues dialogues;
-    train_rows rows;
-    train_weights weights;
-    train_batch batch;
-    float *losses; /* [supervised tokens of the largest micro-batch] */
-    size_t cap_losses;
-    int64_t *order;       /* rows of the present epoch */
-    int64_t order_epoch;  /* -1: none yet */
-    char init_sha256[65]; /* of the adapter that is gone on from, or "" */
-    json_t *settings;     /* what the bits depend on */
-    checkpoint_state state;
-    int events; /* file descriptor of OUT/events.jsonl */
-} trainer;
-
-static sc_status check_options(const sc_train_options *o)
-{
-    if (strcmp(o->method, "lora") != 0 && strcmp(o->method, "full") != 0)
-        return sc_fail(SC_USAGE, "method is lora or full, not '%s'", o->method);
-    if (o->epochs < 1 || o->batch_size < 1 || o->epochs > COUNT_LIMIT || o->batch_size > COUNT_LIMIT)
-        return sc_fail(SC_USAGE, "epochs and batch-size lie in 1..%d", COUNT_LIMIT);
-    if (o->micro_batch < 0 || o->save_every < 0 || o->warmup_steps < -1)
-        return sc_fail(SC_USAGE,
-                       "micro-batch and save-every must not be negative, nor warmup-steps below -1");
-    if (o->max_tokens < 8)
-        return sc_fail(SC_USAGE, "max-tokens must be at least 8");
-    if (!(o->lr >= 0) || !(o->weight_decay >= 0) || !(o->clip_norm >= 0) || isinf(o->lr))
-        return sc_fail(SC_USAGE, "lr, weight-decay and clip-norm must not be negative");
-    if (!isfinite(o->alpha))
-        return sc_fail(SC_USAGE, "alpha must be a number");
-    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0))
-        return sc_fail(SC_USAGE, "beta1 and beta2 lie in 0..1 (below 1), eps is above 0");
-    if (o->rank < 1 || o->rank > 4096)
-        return sc_fail(SC_USAGE, "rank lies in 1..4096");
-    if (!(o->dropout >= 0 && o->dropout < 1))
-        return sc_fail(SC_USAGE, "dropout lies in 0..1 (below 1)");
-    if (strcmp(o->resume, "auto") != 0 && strcmp(o->resume, "never") != 0 && strcmp(o->resume, "always") != 0)
-        return sc_fail(SC_USAGE, "resume is auto, never or always, not '%s'", o->resume);
-    if (o->init_adapter != NULL && strcmp(o->method, "full") == 0)
-        return sc_fail(SC_USAGE,
-                       "init-adapter goes with method lora; merge the adapter first to train in full");
-    return SC_OK;
-}
-
-/* Memory that is free for programs, in bytes; -1: not known. */
-static int64_t available_memory(void)
-{
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    long long kilobytes = -1;
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-        if (strncmp(line, "MemAvailable:", 13) == 0)
-            kilobytes = strtoll(line + 13, NULL, 10);
-    if (file != NULL)
-        fclose(file);
-    return kilobytes < 0 ? -1 : kilobytes * 1024;
-}
-
-static sc_status check_memory(const trainer *t, int64_t batch_tokens)
-{
-    model_memory need;
-    model_memory_plan(&t->model->config, t->model->dtype, t->full, (int32_t)t->o->rank, batch_tokens, &need);
-    double total = (double)(need.weights + need.gradients + need.optimizer + need.activations);
-    int64_t free_bytes = available_memory();
-    log_info(
-        "memory: %.2f GB (weights %.2f, gradients %.2f, optimizer %.2f, activations %.2f for %lld tokens)",
-        total * 1e-9, (double)need.weights * 1e-9, (double)need.gradients * 1e-9,
-        (double)need.optimizer * 1e-9, (double)need.activations * 1e-9, (long long)batch_tokens);
-    if (free_bytes >= 0 && total - (double)need.weights > (double)free_bytes)
-        return sc_fail(
-            SC_MEMORY,
-            "training needs %.1f GB (gradients %.1f, optimizer %.1f, activations %.1f) and %.1f GB are free: "
-            "lower --micro-batch, or train with --method lora",
-            total * 1e-9, (double)need.gradients * 1e-9, (double)need.optimizer * 1e-9,
-            (double)need.activations * 1e-9, (double)free_bytes * 1e-9);
-    return SC_OK;
-}
-
-/* The rows of an epoch in their order. */
-static void order_rows(trainer *t, int64_t epoch)
-{
-    if (t->order_epoch == epoch)
-        return;
-    for (int64_t i = 0; i < t->rows.n; i++)
-        t->order[i] = i;
-    if (t->o->shuffle) {
-        random_stream r = random_at((uint64_t)t->o->common.seed, RANDOM_SHUFFLE, (uint64_t)epoch, 0);
-        random_shuffle(&r, t->order, (size_t)t->rows.n);
-    }
-    t->order_epoch = epoch;
-}
-
-static size_t fit(const trainer *t, const int64_t *rows, size_t n)
-{
-    if (t->o->micro_batch > 0)
-        return (size_t)t->o->micro_batch < n ? (size_t)t->o->micro_batch : n;
-    return train_batch_fit(&t->rows, rows, n, AUTO_BATCH_TOKENS, n);
-}
-
-/* The most tokens and supervised tokens that one forward pass can meet. */
-static void largest_batch(const trainer *t, int64_t *tokens, int64_t *supervised)
-{
-    int64_t longest = 0, most = 0;
-    for (int64_t i = 0; i < t->rows.n; i++) {
-        int64_t n = t->rows.offsets[i + 1] - t->rows.offsets[i];
-        longest = n > longest ? n : longest;
-        most = t->rows.supervised[i] > most ? t->rows.supervised[i] : most;
-    }
-    int64_t rows = t->o->micro_batch > 0 ? t->o->micro_batch : t->o->batch_size;
-    rows = rows < t->rows.n ? rows : t->rows.n;
-    int64_t limit = t->o->micro_batch > 0 || longest > AUTO_BATCH_TOKENS ? rows * longest : AUTO_BATCH_TOKENS;
-    if (t->o->micro_batch == 0 && longest > AUTO_BATCH_TOKENS)
-        limit = longest;
-    *tokens = rows * longest < limit ? rows * longest : limit;
-    *supervised = rows * most < *tokens ? rows * most : *tokens;
-}
 
 static json_t *settings_of(const trainer *t)
 {
     const sc_train_options *o = t->o;
-    return json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:b,s:I,s:f,s:s,s:f,s:s,s:I,s:I}",
-        "model", t->model->sha256, "dialogues", t->dialogues.sha256, "method", o->method, "dtype",
-        t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs", (json_int_t)o->epochs, "batch-size",
-        (json_int_t)o->batch_size, "micro-batch", (json_int_t)o->micro_batch, "max-tokens",
-        (json_int_t)o->max_tokens, "lr", t->lr, "schedule", o->schedule, "warmup-steps",
-        (json_int_t)t->warmup_steps, "weight-decay", o->weight_decay, "beta1", o->beta1, "beta2", o->beta2,
-        "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle, "rank",
-        (json_int_t)(t->full ? 0 : o->rank), "alpha", t->full ? 0.0 : o->alpha, "targets",
-        t->full ? "" : o->targets, "dropout", t->full ? 0.0 : o->dropout, "init-adapter", t->init_sha256,
-        "seed", (json_int_t)o->common.seed, "threads", (json_int_t)t->device->threads);
+    const bool full = t->full;
+    json_t *s = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:b}",
+                          "model", t->model->sha256, "dialogues", t->dialogues.sha256, "method", o->method,
+                          "dtype", t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs",
+                          (json_int_t)o->epochs, "batch-size", (json_int_t)o->batch_size, "micro-batch",
+                          (json_int_t)o->micro_batch, "max-tokens", (json_int_t)o->max_tokens, "lr", t->lr,
+                          "schedule", o->schedule, "warmup-steps", (json_int_t)t->warmup_steps, "optimizer",
+                          o->optimizer, "weight-decay", o->weight_decay, "beta1", o->beta1, "beta2", o->beta2,
+                          "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle);
+    json_t *more = json_pack("{s:I,s:f,s:b,s:b,s:s,s:f,s:s,s:s,s:f,s:I,s:I,s:I,s:I}", "rank",
+                             (json_int_t)(full ? 0 : o->rank), "alpha", full ? 0.0 : o->alpha, "rslora",
+                             o->rslora, "dora", o->dora, "targets", full ? "" : o->targets, "dropout",
+                             full ? 0.0 : o->dropout, "init-adapter", t->init_sha256, "validation",
+                             o->validation != NULL ? t->held_dialogues.sha256 : "", "validation-share",
+                             o->validation_share, "validate-every", (json_int_t)t->validate_every, "patience",
+                             (json_int_t)o->patience, "seed", (json_int_t)o->common.seed, "threads",
+                             (json_int_t)t->device->threads);
+    if (s == NULL || more == NULL || json_object_update(s, more) != 0) {
+        json_decref(s);
+        s = NULL;
+    }
+    json_decref(more);
+    return s;
 }
 
 static sc_status hash_adapter(const char *folder, char hex[65])
@@ -191,15 +47,30 @@ static sc_status hash_adapter(const char *folder, char hex[65])
     return status;
 }
 
+/* Everything that is known without the weights. */
+static sc_status open_outline(trainer *t)
+{
+    sc_status status = SC_OK;
+    SC_TRY(device_open(&t->o->common, &t->device));
+    SC_TRY(model_outline(t->o->model, t->device, &t->model));
+    t->model->recompute = t->o->recompute;
+    SC_TRY(tokenizer_open(t->o->model, &t->tokenizer));
+    SC_TRY(model_check_tokenizer(t->model, t->tokenizer));
+    SC_TRY(train_data_open(t));
+    SC_TRY(train_show_example(t));
+cleanup:
+    return status;
+}
+
 static sc_status open_model(trainer *t)
 {
     sc_status status = SC_OK;
     const sc_train_options *o = t->o;
 
-    SC_TRY(device_open(&o->common, &t->device));
+    model_close(t->model);
+    t->model = NULL;
     SC_TRY(model_open(o->model, t->device, &t->model));
-    SC_TRY(tokenizer_open(o->model, &t->tokenizer));
-    SC_TRY(model_check_tokenizer(t->model, t->tokenizer));
+    t->model->recompute = o->recompute;
     if (t->full) {
         SC_TRY(model_grads_create(t->model));
     } else if (o->init_adapter != NULL) {
@@ -207,61 +78,9 @@ static sc_status open_model(trainer *t)
         t->model->lora->dropout = (float)o->dropout;
         SC_TRY(hash_adapter(o->init_adapter, t->init_sha256));
     } else {
-        lora_options adapter = {.rank = (int32_t)o->rank,
-                                .alpha = o->alpha,
-                                .dropout = o->dropout,
-                                .targets = o->targets,
-                                .seed = (uint64_t)o->common.seed};
+        const lora_options adapter = train_adapter_options(o);
         SC_TRY(model_lora_create(t->model, &adapter));
     }
-cleanup:
-    return status;
-}
-
-/* The first example as the model sees it: what it reads, and what it learns to say. */
-static void show_example(const trainer *t)
-{
-    strbuf given = {0}, learned = {0};
-    for (int64_t i = 0; i < t->rows.offsets[1]; i++) {
-        bool supervised = i > 0 && t->rows.targets[i - 1] >= 0;
-        if (tokenizer_decode(t->tokenizer, &t->rows.ids[i], 1, true, supervised ? &learned : &given) != SC_OK)
-            break;
-    }
-    log_debug("first example, read: %s", strbuf_text(&given));
-    log_debug("first example, learned: %s", strbuf_text(&learned));
-    strbuf_free(&given);
-    strbuf_free(&learned);
-}
-
-static sc_status open_data(trainer *t)
-{
-    sc_status status = SC_OK;
-    const sc_train_options *o = t->o;
-    chat_family family;
-    int64_t tokens, supervised;
-    int64_t longest =
-        o->max_tokens < t->model->config.max_positions ? o->max_tokens : t->model->config.max_positions;
-
-    SC_TRY(dialogues_read(o->dialogues, &t->dialogues));
-    SC_TRY(chat_family_of(o->model, &family));
-    SC_TRY(train_rows_build(t->tokenizer, family, &t->dialogues, longest, &t->rows));
-    if (t->rows.n_cut > 0)
-        log_warn("%lld of %lld dialogues are cut at %lld tokens", (long long)t->rows.n_cut,
-                 (long long)t->rows.n, (long long)longest);
-    show_example(t);
-    SC_TRY(sc_alloc(&t->order, (size_t)t->rows.n, sizeof(*t->order)));
-    t->order_epoch = -1;
-    t->steps_per_epoch = (t->rows.n + o->batch_size - 1) / o->batch_size;
-    if (t->steps_per_epoch > (int64_t)UINT32_MAX / o->epochs)
-        SC_TRY(sc_fail(SC_USAGE, "%lld epochs of %lld steps are too many: lower --epochs",
-                       (long long)o->epochs, (long long)t->steps_per_epoch));
-    t->n_steps = t->steps_per_epoch * o->epochs;
-    t->warmup_steps = o->warmup_steps >= 0 ? o->warmup_steps : (t->n_steps + 9) / 10;
-    SC_TRY(schedule_parse(o->schedule, &t->schedule));
-    t->lr = o->lr > 0 ? o->lr : t->full ? 5e-5 : 2e-4;
-    largest_batch(t, &tokens, &supervised);
-    SC_TRY(check_memory(t, tokens));
-    SC_TRY(sc_grow(&t->losses, &t->cap_losses, (size_t)supervised, sizeof(*t->losses)));
 cleanup:
     return status;
 }
@@ -271,109 +90,96 @@ static sc_status fail_not_finite(const trainer *t, const int64_t *rows, size_t n
 {
     int64_t at = 0;
     for (size_t i = 0; in_loss && i < n; i++)
-        for (int64_t k = 0; k < t->rows.supervised[rows[i]]; k++)
+        for (int64_t k = 0; k < t->training.rows->supervised[rows[i]]; k++)
             if (!isfinite(t->losses[at++]))
                 return sc_fail(
                     SC_BAD_INPUT,
                     "the loss of dialogue '%s' is not a number at step %lld; the last checkpoint is kept: "
                     "lower --lr, and start again with --resume never",
-                    t->dialogues.rows[rows[i]].id, (long long)step + 1);
+                    t->training.dialogues->rows[rows[i]].id, (long long)step + 1);
     return sc_fail(
         SC_BAD_INPUT,
         "the gradient of dialogue '%s' and of %zu beside it is not a number at step %lld; the last "
         "checkpoint is kept: lower --lr, and start again with --resume never",
-        t->dialogues.rows[rows[0]].id, n - 1, (long long)step + 1);
+        t->training.dialogues->rows[rows[0]].id, n - 1, (long long)step + 1);
 }
 
-typedef struct step_report {
-    double loss, norm, rate, seconds;
-    int64_t tokens, supervised;
-} step_report;
+/* Forward and backward passes of the micro-batch just built, as bench counts them, and the adapter's share. */
+static double batch_operations(const trainer *t)
+{
+    const model_config *c = &t->model->config;
+    const packed_batch *b = &t->batch.batch;
+    double total = (double)t->batch.n_supervised * model_head_operations(c);
+    for (int64_t s = 0; s < b->n_seqs; s++) {
+        const double n = b->cu_seqlens[s + 1] - b->cu_seqlens[s];
+        total += n * model_block_operations(c, 0.5 * n);
+    }
+    if (t->full)
+        return 3 * total;
+    return 2 * total + 6.0 * (double)t->model->lora->n_values * (double)b->n_tokens;
+}
 
-static sc_status train_step(trainer *t, int64_t step, step_report *report, progress *p)
+/* The gradient of a step. Every supervised token weighs the same, however the rows fall into micro-batches. */
+static sc_status accumulate(trainer *t, int64_t step, size_t n, step_report *report, progress *p)
 {
     sc_status status = SC_OK;
-    int64_t epoch = step / t->steps_per_epoch;
-    int64_t first = step % t->steps_per_epoch * t->o->batch_size;
-    double start = seconds_now(), loss_sum = 0;
-
-    order_rows(t, epoch);
-    const int64_t *rows = t->order + first;
-    size_t n = (size_t)(t->rows.n - first < t->o->batch_size ? t->rows.n - first : t->o->batch_size);
-    memset(report, 0, sizeof(*report));
+    size_t n_batches = 0, at = 0;
+    double loss_sum = 0;
     for (size_t i = 0; i < n; i++)
-        report->supervised += t->rows.supervised[rows[i]];
+        report->supervised += t->training.rows->supervised[t->step_rows[i]];
+    SC_TRY(train_pack_rows(t, t->training.rows, n, &n_batches));
     SC_TRY(model_grads_zero(t->model));
-    /* Every token of the step weighs the same, however the rows fall into micro-batches. */
-    for (size_t at = 0; at < n;) {
-        size_t taken = fit(t, rows + at, n - at);
+    for (size_t b = 0; b < n_batches; b++) {
+        const int64_t *rows = t->step_rows + at;
+        const size_t taken = t->ends[b] - at;
         double part = 0;
         SC_TRY(check_cancelled());
-        SC_TRY(train_batch_build(&t->rows, rows + at, taken, &t->batch));
+        SC_TRY(train_batch_build(t->training.rows, rows, taken, &t->batch));
         SC_TRY(sc_grow(&t->losses, &t->cap_losses, (size_t)t->batch.n_supervised, sizeof(*t->losses)));
         t->batch.batch.seed = (uint64_t)t->o->common.seed;
         t->batch.batch.step = (uint32_t)step;
         SC_TRY(model_train_step(t->model, &t->batch.batch, t->batch.targets,
                                 (float)(1.0 / (double)report->supervised), &part, t->losses));
         if (!isfinite(part))
-            SC_TRY(fail_not_finite(t, rows + at, taken, step, true));
+            SC_TRY(fail_not_finite(t, rows, taken, step, true));
         loss_sum += part;
         report->tokens += t->batch.batch.n_tokens;
+        report->operations += batch_operations(t);
         progress_add(p, t->batch.batch.n_tokens);
-        at += taken;
+        at = t->ends[b];
     }
-    SC_TRY(train_weights_norm(t->model, &t->weights, &report->norm));
-    if (!isfinite(report->norm))
-        SC_TRY(fail_not_finite(t, rows, n, step, false));
-    report->rate = schedule_rate(t->schedule, t->lr, step, t->n_steps, t->warmup_steps);
-    double clip = t->o->clip_norm > 0 && report->norm > t->o->clip_norm ? t->o->clip_norm / report->norm : 1;
-    adamw_options update = {.lr = (float)report->rate,
-                            .beta1 = (float)t->o->beta1,
-                            .beta2 = (float)t->o->beta2,
-                            .eps = (float)t->o->eps,
-                            .weight_decay = (float)t->o->weight_decay,
-                            .step = step + 1,
-                            .grad_scale = (float)clip};
-    SC_TRY(train_weights_step(t->model, &t->weights, &update));
     report->loss = loss_sum / (double)report->supervised;
-    report->seconds = seconds_now() - start;
 cleanup:
     return status;
 }
 
-static sc_status write_event(const trainer *t, int64_t step, const step_report *r)
+static sc_status train_step(trainer *t, int64_t step, step_report *report, progress *p)
 {
-    json_t *line =
-        json_pack("{s:I,s:I,s:f,s:f,s:f,s:I,s:I,s:f,s:f}", "step", (json_int_t)step + 1, "epoch",
-                  (json_int_t)(step / t->steps_per_epoch), "loss", r->loss, "norm", r->norm, "lr", r->rate,
-                  "tokens", (json_int_t)r->tokens, "supervised", (json_int_t)r->supervised, "seconds",
-                  r->seconds, "tokens_per_second", (double)r->tokens / r->seconds);
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     sc_status status = SC_OK;
-    if (text == NULL) {
-        status = sc_fail(SC_MEMORY, "memory does not suffice for an event");
-    } else {
-        size_t n = strlen(text);
-        text[n] = '\n';
-        if (write(t->events, text, n + 1) != (ssize_t)(n + 1))
-            status = sc_fail_errno(SC_IO, "cannot write %s/events.jsonl", t->o->out);
-    }
-    json_decref(line);
-    free(text);
-    return status;
-}
+    const sc_train_options *o = t->o;
+    const int64_t first = step % t->steps_per_epoch * o->batch_size, left = t->training.n - first;
+    const size_t n = (size_t)(left < o->batch_size ? left : o->batch_size);
+    const double start = seconds_now();
 
-static sc_status open_events(trainer *t)
-{
-    char *path = path_join(t->o->out, "events.jsonl");
-    sc_status status = path ? SC_OK : sc_fail(SC_MEMORY, "memory does not suffice");
-    if (status == SC_OK) {
-        int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (t->state.step == 0 ? O_TRUNC : 0);
-        t->events = open(path, flags, 0644);
-        if (t->events < 0)
-            status = sc_fail_errno(SC_IO, "cannot write %s", path);
-    }
-    free(path);
+    train_order_rows(t, step / t->steps_per_epoch);
+    memcpy(t->step_rows, t->order + first, n * sizeof(*t->step_rows));
+    memset(report, 0, sizeof(*report));
+    SC_TRY(accumulate(t, step, n, report, p));
+    SC_TRY(train_weights_norm(t->model, &t->weights, &report->norm));
+    if (!isfinite(report->norm))
+        SC_TRY(fail_not_finite(t, t->step_rows, n, step, false));
+    report->rate = schedule_rate(t->schedule, t->lr, step, t->n_steps, t->warmup_steps);
+    const double clip = o->clip_norm > 0 && report->norm > o->clip_norm ? o->clip_norm / report->norm : 1;
+    const adamw_options update = {.lr = (float)report->rate,
+                                  .beta1 = (float)o->beta1,
+                                  .beta2 = (float)o->beta2,
+                                  .eps = (float)o->eps,
+                                  .weight_decay = (float)o->weight_decay,
+                                  .step = step + 1,
+                                  .grad_scale = (float)clip};
+    SC_TRY(train_weights_step(t->model, &t->weights, &update, strcmp(o->optimizer, "adam") == 0));
+    report->seconds = seconds_now() - start;
+cleanup:
     return status;
 }
 
@@ -396,51 +202,104 @@ cleanup:
     return status;
 }
 
-static int64_t tokens_of_epoch(const trainer *t)
+static sc_status save_checkpoint(const trainer *t)
 {
-    return t->rows.offsets[t->rows.n];
+    const int64_t keep = t->o->keep_checkpoints > 0 ? t->o->keep_checkpoints : 1;
+    return checkpoint_save(t->o->out, t->model, &t->weights, &t->state, t->settings, keep);
 }
 
 /* Stopped inside a step: the steps before it are kept. */
 static sc_status save_interrupted(const trainer *t)
 {
-    sc_status status = checkpoint_save(t->o->out, t->model, &t->weights, &t->state, t->settings);
+    sc_status status = save_checkpoint(t);
     return status == SC_OK ? SC_INTERRUPTED : status;
 }
 
+static bool validation_due(const trainer *t)
+{
+    return t->held.n > 0 && (t->state.step % t->validate_every == 0 || t->state.step == t->n_steps);
+}
+
+/* *better: the weights as they are now are to be kept. */
+static sc_status validate(trainer *t, bool *better)
+{
+    sc_status status = SC_OK;
+    double loss = 0;
+    const double start = seconds_now();
+    SC_TRY(train_validate(t, &loss));
+    *better = t->state.step > 0 && (t->state.best_step == 0 || loss < t->state.best_loss);
+    if (*better) {
+        t->state.best_step = t->state.step;
+        t->state.best_loss = loss;
+        t->state.n_worse = 0;
+    } else if (t->state.step > 0) {
+        t->state.n_worse++;
+    }
+    SC_TRY(train_event_validation(t, t->state.step, loss, seconds_now() - start));
+    log_info("step %lld: validation loss %.4f%s", (long long)t->state.step, loss,
+             *better ? ", the best so far" : "");
+cleanup:
+    return status;
+}
+
+static bool patience_is_out(const trainer *t)
+{
+    return t->o->patience > 0 && t->state.n_worse >= t->o->patience;
+}
+
+static bool finished(const trainer *t)
+{
+    return t->state.step >= t->n_steps || patience_is_out(t);
+}
+
+static void count_step(trainer *t, const step_report *r)
+{
+    if (t->state.step == 0)
+        t->state.first_loss = r->loss;
+    t->state.last_loss = r->loss;
+    t->state.n_tokens += r->tokens;
+    t->state.n_supervised += r->supervised;
+    t->state.step++;
+}
+
 /* The steps from state.step to the end. A checkpoint is due after save_every steps, or after about a minute, but
- * never so often that saving takes more than a twentieth of the time. */
+ * never so often that saving takes more than a twentieth of the time; and where validation found the best. */
 static sc_status loop(trainer *t)
 {
     sc_status status = SC_OK;
     char label[32];
+    bool better = false;
     double last_save = seconds_now(), save_seconds = 0;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < t->training.n; i++)
+        tokens += t->training.rows->offsets[t->training.list[i] + 1] -
+                  t->training.rows->offsets[t->training.list[i]];
     snprintf(label, sizeof(label), "train %s", t->o->method);
-    progress *p = progress_begin(label, "tokens", tokens_of_epoch(t) * t->o->epochs);
+    progress *p = progress_begin(label, "tokens", tokens * t->o->epochs);
     progress_skip(p, t->state.n_tokens);
 
-    while (t->state.step < t->n_steps) {
+    if (t->held.n > 0 && t->state.step == 0)
+        SC_TRY(validate(t, &better));
+    while (!finished(t)) {
         step_report report;
         status = train_step(t, t->state.step, &report, p);
         if (status == SC_INTERRUPTED && t->state.step > 0)
             SC_TRY(save_interrupted(t));
         if (status != SC_OK)
             break;
-        SC_TRY(write_event(t, t->state.step, &report));
-        if (t->state.step == 0)
-            t->state.first_loss = report.loss;
-        t->state.last_loss = report.loss;
-        t->state.n_tokens += report.tokens;
-        t->state.n_supervised += report.supervised;
-        t->state.step++;
+        SC_TRY(train_event_step(t, t->state.step, &report));
+        count_step(t, &report);
         progress_note(p, "step %lld/%lld, loss %.3f, norm %.2f", (long long)t->state.step,
                       (long long)t->n_steps, report.loss, report.norm);
+        better = false;
+        if (validation_due(t))
+            SC_TRY(validate(t, &better));
         double since = seconds_now() - last_save;
         bool due = t->o->save_every > 0 ? t->state.step % t->o->save_every == 0
                                         : since > 60 && since > 20 * save_seconds;
-        if (due || sc_cancelled()) {
+        if (due || better || sc_cancelled()) {
             double start = seconds_now();
-            SC_TRY(checkpoint_save(t->o->out, t->model, &t->weights, &t->state, t->settings));
+            SC_TRY(save_checkpoint(t));
             last_save = seconds_now();
             save_seconds = last_save - start;
         }
@@ -451,26 +310,91 @@ cleanup:
     return status;
 }
 
-static sc_status save_result(trainer *t)
+static sc_status write_record(const trainer *t)
 {
     sc_status status = SC_OK;
-    json_t *record = NULL;
     char *path = path_join(t->o->out, "training.json");
-
-    if (path == NULL)
+    json_t *record = json_pack("{s:O,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "settings", t->settings, "steps",
+                               (json_int_t)t->state.step, "first_loss", t->state.first_loss, "last_loss",
+                               t->state.last_loss, "tokens", (json_int_t)t->state.n_tokens, "supervised",
+                               (json_int_t)t->state.n_supervised, "examples", (json_int_t)t->training.n,
+                               "cut", (json_int_t)t->rows.n_cut);
+    if (path == NULL || record == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
-    SC_TRY(t->full ? model_save(t->model, t->o->out, model_file_dtype(t->model))
-                   : model_lora_save(t->model, t->o->out));
-    record =
-        json_pack("{s:O,s:I,s:f,s:f,s:I,s:I,s:I,s:I}", "settings", t->settings, "steps",
-                  (json_int_t)t->n_steps, "first_loss", t->state.first_loss, "last_loss", t->state.last_loss,
-                  "tokens", (json_int_t)t->state.n_tokens, "supervised", (json_int_t)t->state.n_supervised,
-                  "examples", (json_int_t)t->rows.n, "cut", (json_int_t)t->rows.n_cut);
+    if (t->held.n > 0)
+        json_object_set_new(record, "validation",
+                            json_pack("{s:I,s:I,s:f,s:b}", "examples", (json_int_t)t->held.n, "best_step",
+                                      (json_int_t)t->state.best_step, "best_loss", t->state.best_loss,
+                                      "stopped_early", t->state.step < t->n_steps));
     SC_TRY(json_write_file(path, record));
-    SC_TRY(checkpoint_remove_all(t->o->out));
 cleanup:
     json_decref(record);
     free(path);
+    return status;
+}
+
+/* The best weights, where something was held back to tell; else the last. Checkpoints go, unless they were asked
+ * for: then the last step has one, too. */
+static sc_status save_result(trainer *t)
+{
+    sc_status status = SC_OK;
+    const checkpoint_state *s = &t->state;
+    if (t->o->keep_checkpoints > 0)
+        SC_TRY(save_checkpoint(t));
+    if (s->best_step > 0 && s->best_step != s->step)
+        SC_TRY(checkpoint_load_weights(t->o->out, s->best_step, t->model, &t->weights));
+    SC_TRY(t->full ? model_save(t->model, t->o->out, model_file_dtype(t->model), t->o->shard_bytes)
+                   : model_lora_save(t->model, t->o->out));
+    SC_TRY(write_record(t));
+    if (t->o->keep_checkpoints == 0)
+        SC_TRY(checkpoint_remove_all(t->o->out));
+cleanup:
+    return status;
+}
+
+static void fill_result(const trainer *t, sc_train_result *r)
+{
+    r->n_steps = t->state.step;
+    r->n_examples = t->training.n;
+    r->n_cut = t->rows.n_cut;
+    r->n_tokens = t->state.n_tokens;
+    r->n_supervised = t->state.n_supervised;
+    r->first_loss = t->state.first_loss;
+    r->last_loss = t->state.last_loss;
+    r->n_validation = t->held.n;
+    r->best_step = t->held.n > 0 ? t->state.best_step : t->state.step;
+    r->best_loss = t->state.best_loss;
+    r->stopped_early = t->state.step < t->n_steps;
+}
+
+static void close_all(trainer *t)
+{
+    if (t->events >= 0)
+        close(t->events);
+    json_decref(t->settings);
+    train_weights_close(t->model, &t->weights);
+    train_data_close(t);
+    tokenizer_close(t->tokenizer);
+    model_close(t->model);
+    device_close(t->device);
+}
+
+sc_status sc_train_plan(const sc_train_options *o, char **plan)
+{
+    sc_status status = SC_OK;
+    trainer t = {.o = o, .events = -1};
+    json_t *json = NULL;
+    *plan = NULL;
+    SC_TRY(train_check_options(o));
+    t.full = strcmp(o->method, "full") == 0;
+    SC_TRY(open_outline(&t));
+    SC_TRY(train_plan_json(&t, &json));
+    *plan = json_dumps(json, JSON_INDENT(2));
+    if (*plan == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a plan"));
+cleanup:
+    json_decref(json);
+    close_all(&t);
     return status;
 }
 
@@ -482,42 +406,29 @@ sc_status sc_train(const sc_train_options *o, sc_train_result *result)
     double start = seconds_now();
 
     memset(result, 0, sizeof(*result));
-    SC_TRY(check_options(o));
+    SC_TRY(train_check_options(o));
+    if (o->dry_run)
+        return sc_fail(SC_USAGE, "dry-run: sc_train_plan says what a run would do");
     t.full = strcmp(o->method, "full") == 0;
     SC_TRY(file_make_dirs(o->out));
     SC_TRY(file_lock_take(o->out, &lock));
+    SC_TRY(open_outline(&t));
+    SC_TRY(train_check_memory(&t));
     SC_TRY(open_model(&t));
-    SC_TRY(open_data(&t));
     SC_TRY(train_weights_open(t.model, t.full, &t.weights));
     t.settings = settings_of(&t);
     if (t.settings == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
     SC_TRY(resume(&t));
     result->first_step = t.state.step;
-    SC_TRY(open_events(&t));
+    SC_TRY(train_events_open(&t));
+    SC_TRY(device_measure_peak(t.device, 256, 5, 1, &t.peak_gflops));
     SC_TRY(loop(&t));
     SC_TRY(save_result(&t));
-    result->n_steps = t.n_steps;
-    result->n_examples = t.rows.n;
-    result->n_cut = t.rows.n_cut;
-    result->n_tokens = t.state.n_tokens;
-    result->n_supervised = t.state.n_supervised;
-    result->first_loss = t.state.first_loss;
-    result->last_loss = t.state.last_loss;
+    fill_result(&t, result);
 cleanup:
     result->seconds = seconds_now() - start;
-    if (t.events >= 0)
-        close(t.events);
-    json_decref(t.settings);
-    train_batch_free(&t.batch);
-    train_weights_close(t.model, &t.weights);
-    train_rows_free(&t.rows);
-    dialogues_free(&t.dialogues);
-    tokenizer_close(t.tokenizer);
-    model_close(t.model);
-    device_close(t.device);
-    free(t.losses);
-    free(t.order);
+    close_all(&t);
     file_lock_release(lock);
     return status;
 }

@@ -102,14 +102,21 @@ sc_status train_weights_norm(const model *m, const train_weights *w, double *nor
     return SC_OK;
 }
 
-sc_status train_weights_step(const model *m, train_weights *w, const adamw_options *options)
+sc_status train_weights_step(model *m, train_weights *w, const adamw_options *options, bool coupled)
 {
+    sc_status status = SC_OK;
+    adamw_options step = *options;
+    if (coupled)
+        step.weight_decay = 0;
     for (size_t i = 0; i < w->n; i++) {
         train_tensor *t = &w->tensors[i];
-        sc_status status =
-            table(m)->adamw(NULL, t->master, t->weights_bf16, t->grad, t->m, t->v, t->n, options);
-        if (status != SC_OK)
-            return status;
+        /* grad_scale (grad + decay / grad_scale * weight) */
+        if (coupled && options->weight_decay > 0)
+            SC_TRY(table(m)->add(NULL, t->grad, DTYPE_F32, t->master, DTYPE_F32,
+                                 options->weight_decay / options->grad_scale, t->n));
+        SC_TRY(table(m)->adamw(NULL, t->master, t->weights_bf16, t->grad, t->m, t->v, t->n, &step));
     }
-    return SC_OK;
+    SC_TRY(model_lora_refresh(m));
+cleanup:
+    return status;
 }

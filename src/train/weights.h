@@ -27,7 +27,8 @@ void train_weights_close(model *m, train_weights *w);
 
 /* Euclidean norm of all gradients. */
 sc_status train_weights_norm(const model *m, const train_weights *w, double *norm);
-/* One AdamW step with the gradients times options->grad_scale. */
-sc_status train_weights_step(const model *m, train_weights *w, const adamw_options *options);
+/* One step with the gradients times options->grad_scale. `coupled`: the decay is part of the gradient, weight_decay
+ * times the weight, as in Adam with L2 (Kingma & Ba 2015); else it is apart from it (AdamW). */
+sc_status train_weights_step(model *m, train_weights *w, const adamw_options *options, bool coupled);
 
 #endif

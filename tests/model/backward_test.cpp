@@ -194,20 +194,84 @@ TEST(BackwardBf16, GradientsPointTheSameWay)
     }
 }
 
-TEST(MemoryPlan, GrowsWithWhatIsTrained)
+// Every byte: the same operations on the same numbers, only later.
+TEST(BackwardRecompute, GivesTheSameBits)
+{
+    for (const char *kind : {"full", "lora", "dora"})
+        for (const char *type : {"fp32", "bf16"}) {
+            const Opened m(tiny("tied"), type);
+            ASSERT_TRUE(m.ok());
+            const Expected e(tiny("tied"));
+            const Ints ids = e.ints("ids"), targets = e.ints("targets");
+            lora_options o = {};
+            o.rank = 4;
+            o.alpha = 8;
+            o.dropout = 0.2;
+            o.dora = std::string(kind) == "dora";
+            ASSERT_OK(std::string(kind) == "full" ? model_grads_create(m) : model_lora_create(m, &o));
+            std::vector<uint64_t> keys(ids.size());
+            for (size_t i = 0; i < keys.size(); i++)
+                keys[i] = i;
+            packed_batch b = batch_of(ids, fixture_ends());
+            const Ints ends = fixture_ends();
+            b.cu_seqlens = ends.data();
+            b.row_keys = keys.data();
+            double losses[2] = {0, 0};
+            std::vector<Floats> grads[2];
+            for (int pass : {0, 1}) {
+                m->recompute = pass == 1;
+                ASSERT_OK(model_grads_zero(m));
+                ASSERT_OK(model_train_step(m, &b, targets.data(), 0.1f, &losses[pass], nullptr));
+                if (m->lora != nullptr)
+                    grads[pass].emplace_back(m->lora->grads, m->lora->grads + m->lora->n_values);
+                else
+                    grads[pass] = all_gradients(m);
+                EXPECT_GT(max_abs(grads[pass].back()), 0);
+            }
+            EXPECT_EQ(losses[0], losses[1]) << kind << " " << type;
+            EXPECT_EQ(grads[0], grads[1]) << kind << " " << type;
+        }
+}
+
+// What one sequence is worth does not depend on what lies beside it.
+TEST(BackwardRows, NoSequenceSeesAnother)
 {
     const Opened m(tiny("tied"));
     ASSERT_TRUE(m.ok());
-    model_memory small, full, twice;
-    model_memory_plan(&m->config, DTYPE_F32, false, 4, 1000, &small);
-    model_memory_plan(&m->config, DTYPE_F32, true, 0, 1000, &full);
-    model_memory_plan(&m->config, DTYPE_F32, true, 0, 2000, &twice);
-    int64_t n = 0;
-    for (int64_t i = 0; i < m->n_parameters; i++)
-        n += m->parameters[i].rows * m->parameters[i].cols;
-    EXPECT_EQ(full.weights, 4 * n);
-    EXPECT_EQ(full.gradients, 4 * n);
-    EXPECT_EQ(full.optimizer, 8 * n);
-    EXPECT_LT(small.optimizer, full.optimizer);
-    EXPECT_GT(twice.activations, full.activations * 3 / 2);
+    ASSERT_OK(model_grads_create(m));
+    const Ints ends = {0, 3, 6}, targets = {9, 17, -1, 65, 5, -1};
+    const Step a = train_step(m, {5, 9, 17, 33, 65, 5}, ends, targets, 1);
+    const Step b = train_step(m, {5, 9, 17, 80, 81, 82}, ends, targets, 1);
+    EXPECT_EQ(a.losses[0], b.losses[0]);
+    EXPECT_EQ(a.losses[1], b.losses[1]);
+    EXPECT_NE(a.losses[2], b.losses[2]);
+    const Step c = train_step(m, {33, 65, 5, 5, 9, 17}, ends, {65, 5, -1, 9, 17, -1}, 1); // positions restart
+    EXPECT_NEAR(c.losses[2], a.losses[0], 1e-6);
+    EXPECT_NEAR(c.losses[0], a.losses[2], 1e-6);
+}
+
+TEST(ModelLoss, IsTheLossOfTraining)
+{
+    for (const char *type : {"fp32", "bf16"}) {
+        const Opened m(tiny("tied"), type);
+        ASSERT_TRUE(m.ok());
+        Ints ids, targets, ends = {0};
+        for (int i = 0; i < 700; i++) { // several chunks of the head
+            ids.push_back(i * 31 % 128);
+            targets.push_back(i % 100 == 99 ? -1 : i * 31 % 128);
+            if (i % 100 == 99)
+                ends.push_back(i + 1);
+        }
+        ASSERT_OK(model_grads_create(m));
+        const Step s = train_step(m, ids, ends, targets, 1);
+        const packed_batch b = batch_of(ids, ends);
+        Floats losses(s.losses.size());
+        double loss = 0;
+        ASSERT_OK(model_loss(m, &b, targets.data(), &loss, losses.data()));
+        EXPECT_NEAR(loss, s.loss, std::string(type) == "fp32" ? 1e-3 : 1);
+        EXPECT_LE(max_difference(losses, s.losses), std::string(type) == "fp32" ? 1e-5 : 0.05);
+        const Ints none(ids.size(), -1);
+        ASSERT_OK(model_loss(m, &b, none.data(), &loss, nullptr));
+        EXPECT_EQ(loss, 0);
+    }
 }

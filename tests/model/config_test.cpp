@@ -217,7 +217,7 @@ TEST(Save, WhatIsSavedOpensAsTheSameModel)
         const Opened m(tiny(name));
         ASSERT_TRUE(m.ok());
         const TempFolder t;
-        ASSERT_OK(model_save(m, t.file("out").c_str(), DTYPE_F32));
+        ASSERT_OK(model_save(m, t.file("out").c_str(), DTYPE_F32, 0));
         const Opened again(t.file("out"));
         ASSERT_TRUE(again.ok());
         EXPECT_EQ(logits_of(again, {5, 6, 7}, {0, 3}), logits_of(m, {5, 6, 7}, {0, 3}));
@@ -232,7 +232,7 @@ TEST(Save, RoundedOnceToBf16)
     const Opened m(tiny("untied"));
     ASSERT_TRUE(m.ok());
     const TempFolder t;
-    ASSERT_OK(model_save(m, t.file("out").c_str(), DTYPE_BF16));
+    ASSERT_OK(model_save(m, t.file("out").c_str(), DTYPE_BF16, 0));
     EXPECT_NE(read_text(t.file("out/config.json")).find("\"dtype\": \"bfloat16\""), std::string::npos);
     const Opened again(t.file("out"));
     ASSERT_TRUE(again.ok());
@@ -244,7 +244,7 @@ TEST(Save, RoundedOnceToBf16)
             ASSERT_EQ(bf16_to_f32(f32_to_bf16(a[k])), b[k]) << m->parameters[i].name;
     }
     const TempFolder t2;
-    ASSERT_OK(model_save(again, t2.file("out").c_str(), DTYPE_BF16));
+    ASSERT_OK(model_save(again, t2.file("out").c_str(), DTYPE_BF16, 0));
     EXPECT_EQ(read_text(t2.file("out/model.safetensors")), read_text(t.file("out/model.safetensors")));
 }
 
@@ -254,5 +254,5 @@ TEST(Save, NotIntoTheFolderItCameFrom)
     copy_tiny("tied", t.path());
     const Opened m(t.path());
     ASSERT_TRUE(m.ok());
-    EXPECT_EQ(model_save(m, t.file(".").c_str(), DTYPE_F32), SC_USAGE);
+    EXPECT_EQ(model_save(m, t.file(".").c_str(), DTYPE_F32, 0), SC_USAGE);
 }

@@ -289,10 +289,15 @@ class RoundTrip(unittest.TestCase):
     def test_recommend_with_a_rank_stabilised_adapter_of_peft(self):
         self.check_greedy(self.random_adapter(use_rslora=True), new_tokens=8)
 
+    def test_recommend_with_a_dora_adapter_of_peft_with_patterns_and_an_expression(self):
+        self.check_greedy(self.random_adapter(
+            use_dora=True, use_rslora=True, target_modules=r".*\.(?:q_proj|v_proj|down_proj)",
+            rank_pattern={"down_proj": 2}, alpha_pattern={r"layers\.[0-9]\.self_attn\.q_proj": 2}), new_tokens=8)
+
     def test_an_adapter_of_another_kind_is_refused_by_name(self):
-        said = seedcorn("recommend", "--model", MODEL, "--adapter", self.random_adapter(use_dora=True), "--request",
+        said = seedcorn("recommend", "--model", MODEL, "--adapter", self.random_adapter(bias="lora_only"), "--request",
                         REQUEST, code=3)
-        self.assertIn("use_dora", said)
+        self.assertIn("lora_only", said)
 
     # --- training ---------------------------------------------------------------------------------------------
 
@@ -303,6 +308,24 @@ class RoundTrip(unittest.TestCase):
         self.check_losses(self.lora(), losses, norms, rows)
         ids = self.prompt_ids()
         self.assert_close(logits_of(load_adapted(self.lora()), ids), logits_of(model.eval(), ids), 20 * LOGIT_TOLERANCE)
+
+    def test_dora_training_has_the_losses_of_torch(self):
+        def start(out):
+            torch.manual_seed(12)
+            config = LoraConfig(r=4, lora_alpha=8, use_dora=True, use_rslora=True, target_modules=LINEARS,
+                                task_type="CAUSAL_LM")
+            get_peft_model(load_model(), config).save_pretrained(str(out))
+        initial = self.once("initial-dora", start)
+        ours = self.once("dora", lambda out: self.train(out, "lora", "--init-adapter", initial, "--lr", 1e-3))
+        rows = self.rows()
+        model = load_adapted(initial, trainable=True)
+        losses, norms = train_with_torch(model, rows, 1e-3, 0.01, warmup=2)
+        self.check_losses(ours, losses, norms, rows)
+        ids = self.prompt_ids()
+        theirs = logits_of(load_adapted(ours), ids)
+        self.assert_close(theirs, logits_of(model.eval(), ids), 20 * LOGIT_TOLERANCE)
+        merged = self.once("merged-dora", lambda out: seedcorn("merge", "--model", MODEL, "--adapter", ours, "--out", out))
+        self.assert_close(logits_of(load_model(merged), ids), theirs, LOGIT_TOLERANCE)
 
     def test_full_training_has_the_losses_of_torch_and_its_folder_loads(self):
         rows = self.rows()

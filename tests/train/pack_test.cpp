@@ -1,6 +1,7 @@
 // Rows and batches: what is supervised, what is cut, and what a batch holds.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -176,18 +177,86 @@ TEST_F(Pack, ABatchHoldsTheRowsInTheGivenOrder)
     train_batch_free(&batch);
 }
 
-TEST_F(Pack, AsManyRowsAsFitAndAtLeastOne)
+// Lengths alone: rows of made-up ids.
+class Lengths
 {
-    Dialogues d(THREE);
-    ASSERT_EQ(build(d, 1024), SC_OK);
-    const int64_t order[] = {0, 1, 2};
-    int64_t first = length(0), second = length(1), third = length(2);
-    EXPECT_EQ(train_batch_fit(&rows, order, 3, first + second + third, 8), 3u);
-    EXPECT_EQ(train_batch_fit(&rows, order, 3, first + second + third - 1, 8), 2u);
-    EXPECT_EQ(train_batch_fit(&rows, order, 3, first + second - 1, 8), 1u);
-    EXPECT_EQ(train_batch_fit(&rows, order, 3, 1, 8), 1u); // one row always goes
-    EXPECT_EQ(train_batch_fit(&rows, order, 3, 1 << 20, 2), 2u);
-    EXPECT_EQ(train_batch_fit(&rows, order, 0, 1 << 20, 2), 0u);
+  public:
+    explicit Lengths(const std::vector<int64_t> &lengths) : offsets_(lengths.size() + 1, 0)
+    {
+        for (size_t i = 0; i < lengths.size(); i++)
+            offsets_[i + 1] = offsets_[i] + lengths[i];
+        rows = {};
+        rows.offsets = offsets_.data();
+        rows.n = static_cast<int64_t>(lengths.size());
+    }
+    train_rows rows;
+
+  private:
+    std::vector<int64_t> offsets_;
+};
+
+std::vector<std::vector<int64_t>> packed(const Lengths &l, std::vector<int64_t> order, int64_t most)
+{
+    std::vector<size_t> ends(order.size());
+    size_t n = 0;
+    EXPECT_EQ(train_pack_best_fit(&l.rows, order.data(), order.size(), most, ends.data(), &n), SC_OK);
+    std::vector<std::vector<int64_t>> batches;
+    for (size_t b = 0, at = 0; b < n; at = ends[b++])
+        batches.emplace_back(order.begin() + static_cast<int64_t>(at),
+                             order.begin() + static_cast<int64_t>(ends[b]));
+    return batches;
+}
+
+TEST(BestFit, FillsTheFullestBatchThatHasRoom)
+{
+    const Lengths l({30, 70, 50, 20, 60, 40, 10});
+    const auto batches = packed(l, {0, 1, 2, 3, 4, 5, 6}, 100);
+    // 70 + 30, 60 + 40, 50 + 20 + 10, each in the order in which the rows stood
+    const std::vector<std::vector<int64_t>> want = {{0, 1}, {4, 5}, {2, 3, 6}};
+    EXPECT_EQ(batches, want);
+    EXPECT_EQ(packed(l, {}, 100).size(), 0u);
+    EXPECT_EQ(packed(l, {5}, 10).size(), 1u) << "a row that is too long is alone";
+    EXPECT_EQ(packed(l, {1, 6}, 50).size(), 2u);
+}
+
+TEST(BestFit, KeepsEveryRowAndTheLimitAndIsCloseToTheLeast)
+{
+    uint64_t state = 7;
+    const auto next = [&](uint64_t below) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        return static_cast<int64_t>((state >> 33) % below);
+    };
+    for (int trial = 0; trial < 50; trial++) {
+        std::vector<int64_t> lengths, order;
+        int64_t total = 0;
+        for (int64_t i = 0; i < 1 + next(60); i++) {
+            lengths.push_back(1 + next(120));
+            order.push_back(i);
+            total += std::min<int64_t>(lengths.back(), 100);
+        }
+        const Lengths l(lengths);
+        const auto batches = packed(l, order, 100);
+        std::vector<int64_t> seen;
+        for (const auto &batch : batches) {
+            int64_t sum = 0;
+            for (int64_t row : batch)
+                sum += lengths[static_cast<size_t>(row)];
+            EXPECT_TRUE(sum <= 100 || batch.size() == 1);
+            seen.insert(seen.end(), batch.begin(), batch.end());
+        }
+        std::sort(seen.begin(), seen.end());
+        EXPECT_EQ(seen, order);
+        // no two batches could be one
+        for (size_t a = 0; a < batches.size(); a++)
+            for (size_t b = a + 1; b < batches.size(); b++) {
+                int64_t sum = 0;
+                for (const auto *batch : {&batches[a], &batches[b]})
+                    for (int64_t row : *batch)
+                        sum += lengths[static_cast<size_t>(row)];
+                EXPECT_GT(sum, 100);
+            }
+        EXPECT_LE(static_cast<double>(batches.size()), 11.0 / 9 * 2 * (static_cast<double>(total) / 100 + 1));
+    }
 }
 
 } // namespace

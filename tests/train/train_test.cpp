@@ -165,7 +165,8 @@ TEST_F(Train, MergedWeightsSayWhatTheAdapterSays)
     m.model = base.c_str();
     m.adapter = call.out.c_str();
     m.out = merged.c_str();
-    ASSERT_OK(sc_merge(&m));
+    sc_merge_result merge_result = {};
+    ASSERT_OK(sc_merge(&m, &merge_result));
     Opened plain(base), adapted(base), one(merged);
     ASSERT_TRUE(plain.ok() && adapted.ok() && one.ok());
     ASSERT_OK(model_lora_load(adapted, call.out.c_str()));
@@ -181,6 +182,131 @@ TEST_F(Train, MergedWeightsSayWhatTheAdapterSays)
     EXPECT_TRUE(leftovers(merged).empty());
 }
 
+TEST_F(Train, DoraAndRsloraLearnAndAreGoneOnFrom)
+{
+    TrainCall plain(folder, "plain"), first(folder, "first"), second(folder, "second");
+    for (TrainCall *call : {&plain, &first, &second}) {
+        call->o.epochs = 4;
+        call->o.lr = 0.01;
+    }
+    first.o.dora = first.o.rslora = true;
+    ASSERT_OK(plain.run());
+    ASSERT_OK(first.run());
+    EXPECT_EQ(first.result.first_loss, plain.result.first_loss) << "both start as the base model";
+    EXPECT_LT(first.result.last_loss, first.result.first_loss - 0.1);
+    EXPECT_NE(first.result.last_loss, plain.result.last_loss);
+    const std::string config = read_text(first.file("adapter_config.json"));
+    EXPECT_TRUE(mentions(config, "\"use_dora\": true")) << config;
+    EXPECT_TRUE(mentions(config, "\"use_rslora\": true")) << config;
+    second.o.init_adapter = first.out.c_str();
+    ASSERT_OK(second.run());
+    EXPECT_LT(second.result.first_loss, first.result.first_loss - 0.1);
+    EXPECT_TRUE(mentions(read_text(second.file("adapter_config.json")), "\"use_dora\": true"));
+}
+
+TEST_F(Train, RecomputingChangesNoByte)
+{
+    for (const char *method : {"lora", "full"}) {
+        TrainCall kept(folder, std::string(method) + "-kept"), again(folder, std::string(method) + "-again");
+        kept.o.method = again.o.method = method;
+        kept.o.dropout = again.o.dropout = std::string(method) == "lora" ? 0.1 : 0;
+        again.o.recompute = true;
+        ASSERT_OK(kept.run());
+        ASSERT_OK(again.run());
+        const char *name = std::string(method) == "lora" ? "adapter_model.safetensors" : "model.safetensors";
+        EXPECT_EQ(read_text(kept.file(name)), read_text(again.file(name))) << method;
+    }
+}
+
+TEST_F(Train, AdamPutsTheDecayIntoTheGradient)
+{
+    std::map<std::string, std::string> adapters;
+    for (const char *name : {"adamw", "adam", "adamw 0", "adam 0"}) {
+        TrainCall call(folder, name);
+        call.o.epochs = 2;
+        call.o.optimizer = std::string(name).substr(0, 5) == "adamw" ? "adamw" : "adam";
+        call.o.weight_decay = std::string(name).back() == '0' ? 0 : 0.1;
+        ASSERT_OK(call.run());
+        adapters[name] = read_text(call.file("adapter_model.safetensors"));
+    }
+    EXPECT_EQ(adapters["adamw 0"], adapters["adam 0"]);
+    EXPECT_NE(adapters["adamw"], adapters["adam"]);
+    EXPECT_NE(adapters["adamw"], adapters["adamw 0"]);
+}
+
+TEST_F(Train, AnAdapterOfAnotherShapeIsRefused)
+{
+    TrainCall call(folder, "out");
+    const std::string other = tiny("adapter"); // of three blocks; the chat model has two
+    call.o.init_adapter = other.c_str();
+    EXPECT_EQ(call.run(), SC_BAD_INPUT);
+    EXPECT_TRUE(mentions(sc_last_error(), "belongs to another model")) << sc_last_error();
+    EXPECT_TRUE(mentions(sc_last_error(), "layers.2.")) << sc_last_error();
+}
+
+// The base model as bf16, in shards of a few kB: merged, rounded, read back, and what that changed.
+TEST_F(Train, MergeSaysWhatRoundingChangedAndWritesShards)
+{
+    TrainCall call(folder, "adapter");
+    call.o.epochs = 2;
+    call.o.lr = 0.01;
+    ASSERT_OK(call.run());
+    const std::string base = folder.file("base"), merged = folder.file("merged"),
+                      exact = folder.file("exact");
+    {
+        const Opened m(chat_model());
+        ASSERT_OK(model_save(m, base.c_str(), DTYPE_BF16, 0));
+    }
+    sc_merge_options m = sc_merge_default();
+    sc_merge_result r = {};
+    m.common = call.o.common;
+    m.model = base.c_str();
+    m.adapter = call.out.c_str();
+    m.out = merged.c_str();
+    m.shard_bytes = 20000;
+    ASSERT_OK(sc_merge(&m, &r));
+    EXPECT_TRUE(std::filesystem::exists(merged + "/model.safetensors.index.json"));
+    size_t shards = 0;
+    for (const auto &[name, bytes] : files_below(merged)) {
+        shards += mentions(name, "model-0000");
+        EXPECT_TRUE(!mentions(name, "model-0000") || bytes.size() < 20000 + 4000 || mentions(name, "00001"))
+            << name;
+    }
+    EXPECT_GE(shards, 2u);
+    EXPECT_FALSE(std::filesystem::exists(merged + "/model.safetensors"));
+    EXPECT_TRUE(r.rounded);
+    EXPECT_GT(r.n_compared, 20);
+    EXPECT_GT(r.largest_logit_change, 0);
+    EXPECT_LT(r.largest_logit_change, 0.1 * r.largest_logit);
+    EXPECT_LE(r.n_first_words_differ, r.n_compared);
+    Opened adapted(base), one(merged);
+    ASSERT_TRUE(adapted.ok() && one.ok());
+    ASSERT_OK(model_lora_load(adapted, call.out.c_str()));
+    const Floats x = logits_of(adapted, {5, 6, 7, 8}, {0, 4}), y = logits_of(one, {5, 6, 7, 8}, {0, 4});
+    EXPECT_LT(max_difference(x, y), 3 * r.largest_logit_change + 1e-3);
+    const std::string plain = chat_model(); // float: nothing is rounded
+    m.model = plain.c_str();
+    m.out = exact.c_str();
+    m.shard_bytes = 0;
+    ASSERT_OK(sc_merge(&m, &r));
+    EXPECT_FALSE(r.rounded);
+    EXPECT_EQ(r.largest_logit_change, 0);
+    m.shard_bytes = -1;
+    EXPECT_EQ(sc_merge(&m, &r), SC_USAGE);
+}
+
+TEST_F(Train, FullTrainingWritesShards)
+{
+    TrainCall call(folder, "out");
+    call.o.method = "full";
+    call.o.epochs = 1;
+    call.o.shard_bytes = 30000;
+    ASSERT_OK(call.run());
+    EXPECT_TRUE(std::filesystem::exists(call.file("model.safetensors.index.json")));
+    const Opened m(call.out);
+    EXPECT_TRUE(m.ok());
+}
+
 TEST_F(Train, MergeRefusesWhatIsNoAdapter)
 {
     const std::string base = chat_model(), out = folder.file("merged"), none = folder.file("none");
@@ -188,9 +314,10 @@ TEST_F(Train, MergeRefusesWhatIsNoAdapter)
     m.model = base.c_str();
     m.out = out.c_str();
     m.adapter = none.c_str();
-    EXPECT_EQ(sc_merge(&m), SC_BAD_INPUT);
+    sc_merge_result merge_result = {};
+    EXPECT_EQ(sc_merge(&m, &merge_result), SC_BAD_INPUT);
     m.model = none.c_str();
-    EXPECT_EQ(sc_merge(&m), SC_BAD_INPUT);
+    EXPECT_EQ(sc_merge(&m, &merge_result), SC_BAD_INPUT);
     EXPECT_TRUE(files_below(out).empty());
 }
 
@@ -239,6 +366,13 @@ TEST_F(Train, OptionsOutOfRangeAreUsage)
         [](auto &o) { o.epochs = INT64_MAX; },
         [](auto &o) { o.micro_batch = -1; },
         [](auto &o) { o.alpha = NAN; },
+        [](auto &o) { o.optimizer = "sgd"; },
+        [](auto &o) { o.shard_bytes = -1; },
+        [](auto &o) { o.dry_run = true; },
+        [](auto &o) {
+            o.method = "full";
+            o.dora = true;
+        },
         [](auto &o) {
             o.batch_size = INT64_MAX;
             o.epochs = INT64_MAX;

@@ -98,6 +98,15 @@ sc_status cpu_lora_backward(stream *s, void *dx, dtype dx_type, float *da, float
                             float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
                             void *workspace);
 
+/* dora.c */
+sc_status cpu_dora_norm(stream *s, float *norm, const void *w, dtype w_type, const float *a, const float *b,
+                        int64_t in, int64_t out, int64_t rank, float scaling, void *workspace);
+size_t cpu_dora_norm_workspace(int64_t in, int64_t out);
+sc_status cpu_dora_forward(stream *s, void *y, bool accumulate, const void *x, dtype type,
+                           const float *magnitude, const float *norm, int64_t n, int64_t out);
+sc_status cpu_dora_backward(stream *s, void *dx, float *dmagnitude, const void *dy, const void *x, dtype type,
+                            const float *magnitude, const float *norm, int64_t n, int64_t out);
+
 /* sample.c */
 sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type, int64_t n,
                           int64_t vocab, const sample_options *options, const uint64_t *keys);
