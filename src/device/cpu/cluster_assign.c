@@ -97,10 +97,12 @@ static double square_root(double v)
 }
 
 /* The label of row i: the one centre that is left, or the nearest of those that are in double. */
-static void decide(const assign_job *t, int64_t i, float norm, const float *lows, const score_best *best)
+static void decide(const assign_job *t, int64_t i, float norm, float *lows, score_best *best)
 {
     const bool in_range = score_in_range(&t->scores, (double)norm);
     const float *x = t->x + i * t->dim;
+    if (in_range && t->scores.depth < t->dim)
+        cpu_score_finish(&t->scores, t->centres, x, norm, lows, best);
     int64_t label = best->index;
     double distance = -1, near2, far2;
     const double norm2 = t->b ? (double)t->b->norms2[i] : 0;
@@ -181,7 +183,7 @@ size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim)
     if (!shape_ok(n, k, dim))
         return 0;
     const size_t kp = (size_t)score_padded(k);
-    return kp * sizeof(double) + (kp * ((size_t)dim + 3) + MAX_TEAM * lows_of_thread(k)) * sizeof(float);
+    return kp * sizeof(double) + (kp * ((size_t)dim + 4) + MAX_TEAM * lows_of_thread(k)) * sizeof(float);
 }
 
 static sc_status job_open(const char *name, assign_job *t, void *workspace)
@@ -195,12 +197,47 @@ static sc_status job_open(const char *name, assign_job *t, void *workspace)
     t->scores.low_norms = t->scores.panels + kp * t->dim;
     t->scores.high_norms = t->scores.low_norms + kp;
     t->scores.spread = t->scores.high_norms + kp;
-    t->lows = t->scores.spread + kp;
+    t->scores.rests = t->scores.spread + kp;
+    t->lows = t->scores.rests + kp;
     t->block_rows = rows_of_block(k);
     t->slack = (double)(t->dim + 64) * 0x1p-52;
     if (k > 1)
         cpu_score_prepare(&t->scores, t->centres);
     return SC_OK;
+}
+
+/* How many columns products are to take before it is seen which centres are left: by what a sample of rows would cost
+ * with each, in multiplications of the panels' product. */
+static void choose_depth(assign_job *t)
+{
+    enum { SAMPLE = SCORE_ROWS, LEAST_K = 32, LEAST_DIM = 128, STEP = 32, LOOK = 24, FINISH = 4 };
+    const int64_t k = t->k, dim = t->dim, kp = score_padded(k);
+    double least = 0.9 * (double)k * (double)dim;
+    int64_t chosen = dim;
+    if (k < LEAST_K || dim < LEAST_DIM || t->n < 32 * SAMPLE)
+        return;
+    for (int64_t depth = STEP; 2 * depth <= dim; depth += depth / STEP < 4 ? STEP : 2 * STEP) {
+        block rows = {.lows = t->lows};
+        int64_t finished = 0;
+        cpu_score_set_depth(&t->scores, t->centres, depth);
+        for (; rows.count < SAMPLE && rows.count < t->block_rows; rows.count++) {
+            rows.x[rows.count] = t->x + (rows.count * 2 + 1) * (t->n / (2 * SAMPLE)) * dim;
+            rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], dim);
+        }
+        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.best, NULL, 0);
+        for (int r = 0; r < rows.count; r++)
+            finished += score_in_range(&t->scores, (double)rows.norms[r])
+                            ? cpu_score_finish(&t->scores, t->centres, rows.x[r], rows.norms[r],
+                                               rows.lows + r * kp, rows.best + r)
+                            : k;
+        const double cost =
+            (double)k * (double)(depth + LOOK) + FINISH * (double)finished / (double)rows.count * (double)dim;
+        if (cost < least) {
+            least = cost;
+            chosen = depth;
+        }
+    }
+    cpu_score_set_depth(&t->scores, t->centres, chosen);
 }
 
 /* --- all rows --------------------------------------------------------------------------------------------- */
@@ -213,6 +250,7 @@ sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const flo
     const sc_status status = job_open("cluster_assign", &t, workspace);
     if (status != SC_OK)
         return status;
+    choose_depth(&t);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(dynamic) num_threads(team_of(n *k *dim, chunks))
     for (int64_t c = 0; c < chunks; c++) {
@@ -323,6 +361,8 @@ sc_status cpu_cluster_reassign(stream *s, int32_t *labels, float *dist2, const c
         find_gaps(&t);
     else
         memset(t.gap, 0, (size_t)k * sizeof *t.gap);
+    if (b->moved)
+        choose_depth(&t);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(dynamic) num_threads(team_of(n *k *dim, chunks))
     for (int64_t c = 0; c < chunks; c++) {

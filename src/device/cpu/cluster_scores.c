@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 
 typedef int32_t int8v __attribute__((vector_size(32)));
 
@@ -54,6 +55,20 @@ void cpu_score_prepare(score_centres *c, const float *centres)
             largest = norm2 > largest ? norm2 : largest;
         }
     c->largest = sqrt(largest);
+    c->depth = dim;
+    memset(c->rests, 0, (size_t)kp * sizeof *c->rests);
+}
+
+void cpu_score_set_depth(score_centres *c, const float *centres, int64_t depth)
+{
+    c->depth = depth;
+    for (int64_t j = 0; j < c->k; j++) {
+        double norm2 = 0;
+        for (int64_t d = depth; d < c->dim; d++)
+            norm2 += (double)centres[j * c->dim + d] * (double)centres[j * c->dim + d];
+        /* and the rounding of its product with a row's rest */
+        c->rests[j] = at_least(2 * sqrt(norm2) * (1 + 0x1p-20));
+    }
 }
 
 static void tile_rows(int rows, int64_t depth, const float *const *x, int64_t at, const float *panel,
@@ -84,14 +99,16 @@ static inline __attribute__((always_inline)) float8 higher(float8 a, float8 b)
 }
 
 static inline __attribute__((always_inline)) void see(const score_centres *c, lanes *seen, float norm,
-                                                      const float *dots, int64_t first, float *lows)
+                                                      float rest, const float *dots, int64_t first,
+                                                      float *lows)
 {
     const int8v steps = {0, 1, 2, 3, 4, 5, 6, 7};
     float8 high = seen->high, low = seen->low, second = seen->second;
     int8v index = seen->index;
 #pragma GCC unroll 2
     for (int v = 0; v < SCORE_PANEL; v += 8) {
-        const float8 product = 2 * load8(dots + v), may = norm * load8(c->spread + first + v);
+        const float8 product = 2 * load8(dots + v);
+        const float8 may = norm * load8(c->spread + first + v) + rest * load8(c->rests + first + v);
         const float8 lo = (load8(c->low_norms + first + v) - product) - may;
         const float8 hi = (load8(c->high_norms + first + v) - product) + may;
         const int8v nearer = hi < high;
@@ -121,36 +138,6 @@ static score_best best_of(const lanes *seen)
     return best;
 }
 
-void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
-                    score_best *best, const float *ahead, int64_t n_ahead)
-{
-    const int64_t kp = score_padded(c->k), dim = c->dim;
-    const int64_t slice = PANEL_SLICE, slices = (dim + slice - 1) / slice;
-    const int64_t tiles = (count + SCORE_TILE - 1) / SCORE_TILE * slices * (kp / SCORE_PANEL);
-    const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
-    const float *const end = ahead + n_ahead;
-    float dots[SCORE_ROWS * SCORE_PANEL];
-    lanes seen[SCORE_ROWS];
-    for (int r = 0; r < count; r++)
-        seen[r] = (lanes){(float8){0} + INFINITY, (float8){0} + INFINITY, (float8){0} + INFINITY, {0}};
-    for (int64_t j = 0; j < kp; j += SCORE_PANEL) {
-        for (int64_t at = 0; at < dim; at += slice) {
-            const int64_t depth = dim - at < slice ? dim - at : slice;
-            const float *panel = c->panels + j * dim + at * SCORE_PANEL;
-            for (int r = 0; r < count; r += SCORE_TILE) {
-                for (int64_t l = 0; l < share && ahead < end; l += LINE, ahead += LINE)
-                    __builtin_prefetch(ahead, 0, 2);
-                tile_rows(count - r < SCORE_TILE ? count - r : SCORE_TILE, depth, x + r, at, panel,
-                          dots + r * SCORE_PANEL);
-            }
-        }
-        for (int r = 0; r < count; r++)
-            see(c, seen + r, norms[r], dots + r * SCORE_PANEL, j, lows + r * kp + j);
-    }
-    for (int r = 0; r < count; r++)
-        best[r] = best_of(seen + r);
-}
-
 static float dot(const float *x, const float *y, int64_t dim)
 {
     float8 sums[4];
@@ -167,9 +154,95 @@ static float dot(const float *x, const float *y, int64_t dim)
     return total;
 }
 
+/* The length of a row beyond the first depth columns, at most: what the whole has above its head. */
+static float rest_of(const score_centres *c, const float *x, float norm)
+{
+    if (c->depth == c->dim)
+        return 0;
+    const double whole = (double)norm * (double)norm * (1 + 0x1p-50);
+    const double head = (double)dot(x, x, c->depth) * (1 - 2 * product_error(c->dim));
+    return whole > head ? at_least(sqrt(whole - head) * (1 + 0x1p-50)) : 0;
+}
+
+void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
+                    score_best *best, const float *ahead, int64_t n_ahead)
+{
+    const int64_t kp = score_padded(c->k), dim = c->dim, depth = c->depth;
+    const int64_t slice = PANEL_SLICE, slices = (depth + slice - 1) / slice;
+    const int64_t tiles = (count + SCORE_TILE - 1) / SCORE_TILE * slices * (kp / SCORE_PANEL);
+    const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
+    const float *const end = ahead + n_ahead;
+    float dots[SCORE_ROWS * SCORE_PANEL], rests[SCORE_ROWS];
+    lanes seen[SCORE_ROWS];
+    for (int r = 0; r < count; r++) {
+        rests[r] = rest_of(c, x[r], norms[r]);
+        seen[r] = (lanes){(float8){0} + INFINITY, (float8){0} + INFINITY, (float8){0} + INFINITY, {0}};
+    }
+    for (int64_t j = 0; j < kp; j += SCORE_PANEL) {
+        for (int64_t at = 0; at < depth; at += slice) {
+            const int64_t columns = depth - at < slice ? depth - at : slice;
+            const float *panel = c->panels + j * dim + at * SCORE_PANEL;
+            for (int r = 0; r < count; r += SCORE_TILE) {
+                for (int64_t l = 0; l < share && ahead < end; l += LINE, ahead += LINE)
+                    __builtin_prefetch(ahead, 0, 2);
+                tile_rows(count - r < SCORE_TILE ? count - r : SCORE_TILE, columns, x + r, at, panel,
+                          dots + r * SCORE_PANEL);
+            }
+        }
+        for (int r = 0; r < count; r++)
+            see(c, seen + r, norms[r], rests[r], dots + r * SCORE_PANEL, j, lows + r * kp + j);
+    }
+    for (int r = 0; r < count; r++)
+        best[r] = best_of(seen + r);
+}
+
 float cpu_score_one(const score_centres *c, const float *x, float norm, const float *centre, int64_t index)
 {
     return (c->high_norms[index] - 2 * dot(x, centre, c->dim)) + norm * c->spread[index];
+}
+
+/* Whether any of a panel's lows is at most `high`. */
+static inline bool any_left(const float *lows, float high)
+{
+    typedef int64_t word4 __attribute__((vector_size(32)));
+    const int8v left = (load8(lows) <= high) | (load8(lows + 8) <= high);
+    const word4 words = (word4)left;
+    return ((words[0] | words[1]) | (words[2] | words[3])) != 0;
+}
+
+int64_t cpu_score_finish(const score_centres *c, const float *centres, const float *x, float norm,
+                         float *lows, score_best *best)
+{
+    const int64_t kp = score_padded(c->k), dim = c->dim, first = best->index;
+    int64_t finished = 0;
+    for (int64_t p = -1; p < kp;
+         p = p < 0 ? 0 : p + SCORE_PANEL) { /* the one that looks nearest, then the others */
+        if (p >= 0 && !any_left(lows + p, best->high))
+            continue;
+        const int64_t from = p < 0 ? first : p, to = p < 0 ? first + 1 : p + SCORE_PANEL;
+        for (int64_t j = from; j < to; j++) {
+            if (p >= 0 && (j == first || !(lows[j] <= best->high)))
+                continue;
+            const float product = 2 * dot(x, centres + j * dim, dim), may = norm * c->spread[j];
+            const float high = (c->high_norms[j] - product) + may;
+            lows[j] = (c->low_norms[j] - product) - may;
+            finished++;
+            if (high < best->high || j == first) {
+                best->high = high;
+                best->index = (int32_t)j;
+            }
+        }
+    }
+    const float own = lows[best->index];
+    float8 second = (float8){0} + INFINITY;
+    lows[best->index] = INFINITY;
+    for (int64_t j = 0; j < kp; j += 8)
+        second = lower(second, load8(lows + j));
+    lows[best->index] = own;
+    best->second = INFINITY;
+    for (int l = 0; l < 8; l++)
+        best->second = second[l] < best->second ? second[l] : best->second;
+    return finished;
 }
 
 float cpu_score_norm(const float *x, int64_t dim)
