@@ -135,3 +135,9 @@ bool memory_affords(int64_t bytes)
     const int64_t left = memory_available();
     return left < 0 || bytes <= left / SHARE;
 }
+
+int64_t memory_resident(void)
+{
+    const int64_t kilobytes = number_in("/proc/self/status", "VmRSS:");
+    return kilobytes < 0 ? 0 : kilobytes * 1024;
+}

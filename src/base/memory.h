@@ -14,6 +14,9 @@ extern "C" {
  * wanted. -1: not known. */
 int64_t memory_available(void);
 
+/* Bytes of memory that this process holds, mapped files included; 0: not known. */
+int64_t memory_resident(void);
+
 /* May so many bytes be spent on what only saves time? At most an eighth of what is available. */
 bool memory_affords(int64_t bytes);
 

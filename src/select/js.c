@@ -93,15 +93,30 @@ static void consider(scan *s, int32_t i)
     }
 }
 
+_Static_assert(JS_BATCH <= (int)DISTRIBUTIONS_MOST, "a batch is made at once");
+
+/* out [n][k] of the rows named. */
+static sc_status read_distributions(const scan *s, const int32_t *rows, int64_t n, double *out)
+{
+    const int64_t k = s->task->k;
+    if (!s->task->p)
+        return distributions_read(s->task->distributions, rows, n, out);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(out + i * k, s->task->p + rows[i] * k, (size_t)k * sizeof *out);
+    return SC_OK;
+}
+
 /* Evaluates the rows of the batch against the present mean. */
 static sc_status flush(scan *s)
 {
     sc_status status = SC_OK;
     const int64_t k = s->task->k;
+    int32_t rows[JS_BATCH];
     if (s->n_batch == 0)
         return SC_OK;
     for (int b = 0; b < s->n_batch; b++)
-        memcpy(s->rows_p + b * k, s->task->p + s->order[s->batch[b]] * k, (size_t)k * sizeof(double));
+        rows[b] = s->order[s->batch[b]];
+    SC_TRY(read_distributions(s, rows, s->n_batch, s->rows_p));
     SC_TRY(resident_push(&s->d_rows_p));
     SC_TRY(
         s->ops->js_to_mean(NULL, s->d_rows_js.device, s->d_rows_p.device, s->d_mean.device, s->n_batch, k));
@@ -112,7 +127,7 @@ static sc_status flush(scan *s)
         s->offset[i] = sqrt(s->js[i] + s->rounding) - s->path;
         s->pool.offsets[s->batch[b]] = s->offset[i];
         s->evaluated[i] = s->t;
-        tangents_set(&s->tangents, s->batch[b], s->task->p + i * k, s->mean, score_of(s, i));
+        tangents_set(&s->tangents, s->batch[b], s->rows_p + b * k, s->mean, score_of(s, i));
         consider(s, i);
     }
     s->n_batch = 0;
@@ -376,10 +391,13 @@ static sc_status move_mean(scan *s, int64_t row)
 {
     sc_status status = SC_OK;
     const int64_t k = s->task->k;
+    const int32_t moves = (int32_t)row;
+    double *p = s->rows_p + k;
+    SC_TRY(read_distributions(s, &moves, 1, p));
     memcpy(s->rows_p, s->mean, (size_t)k * sizeof *s->mean);
     s->n_mean++;
     for (int64_t j = 0; j < k; j++) {
-        s->sum[j] += s->task->p[row * k + j];
+        s->sum[j] += p[j];
         s->mean[j] = s->sum[j] / (double)s->n_mean;
     }
     tangents_move(&s->tangents, s->mean);

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "train/trainer.h"
 
 enum { MAX_ARRAYS = 16, MAX_WAYS = 5 };

@@ -69,9 +69,6 @@ sc_status train_show_example(const trainer *t);
 sc_status train_check_memory(trainer *t);
 sc_status train_plan_json(trainer *t, json_t **plan);
 lora_options train_adapter_options(const sc_train_options *o);
-/* available.c: bytes that this process may still take, -1: not known. And those it holds. */
-int64_t memory_available(void);
-int64_t memory_resident(void);
 
 /* validation.c: nats per supervised token on what is held back. */
 sc_status train_validate(trainer *t, double *loss);

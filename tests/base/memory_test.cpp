@@ -74,6 +74,14 @@ TEST_F(Memory, IsLessUnderALimitOfItsOwn)
     EXPECT_EQ(code, 0);
 }
 
+TEST_F(Memory, IsHeldByThisProcess)
+{
+    const int64_t before = memory_resident();
+    EXPECT_GT(before, 1 << 20);
+    const std::vector<char> more(64 << 20, 'x');
+    EXPECT_GT(memory_resident(), before + (60 << 20));
+}
+
 TEST_F(Memory, IsNoMoreThanOneSays)
 {
     const int64_t free = memory_available();
