@@ -78,10 +78,11 @@ template <bool WRITES> __global__ void __launch_bounds__(BOUND_THREADS) above_ke
 /* One block: counts [blocks] become those of the blocks before; counts[blocks] is the sum of all. */
 __global__ void __launch_bounds__(BOUND_THREADS) add_up_kernel(int64_t *counts, int64_t blocks)
 {
-    SHARED(long long, sums, [BOUND_WARPS]);
+    SHARED(long long, sums, [2][BOUND_WARPS]); /* by turns: who is late may still read the ones before */
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     long long before = 0;
-    for (int64_t at = 0; at < blocks; at += BOUND_THREADS) {
+    int turn = 0;
+    for (int64_t at = 0; at < blocks; at += BOUND_THREADS, turn ^= 1) {
         const int64_t b = at + threadIdx.x;
         const long long mine = b < blocks ? (long long)counts[b] : 0;
         long long sum = mine; /* of this lane and those before it in the warp */
@@ -90,14 +91,13 @@ __global__ void __launch_bounds__(BOUND_THREADS) add_up_kernel(int64_t *counts, 
             sum += lane >= step ? other : 0;
         }
         if (lane == 31)
-            sums[warp] = sum;
+            sums[turn][warp] = sum;
         __syncthreads();
         long long all = 0;
         for (int w = 0; w < BOUND_WARPS; w++) {
-            sum += w < warp ? sums[w] : 0;
-            all += sums[w];
+            sum += w < warp ? sums[turn][w] : 0;
+            all += sums[turn][w];
         }
-        __syncthreads();
         if (b < blocks)
             counts[b] = before + sum - mine;
         before += all;

@@ -4,7 +4,8 @@
  *
  * A block takes TILE_M rows, and the centres TILE_N at a time, from the first that any of its rows has not seen. After each
  * tile 32 groups of eight lanes measure what the product left in question, so that the next tile has less of it. x is read
- * once a tile of centres; with few centres a call the bytes of x bound it. */
+ * once a tile of centres; with few centres a call the bytes of x bound it. Rows with few centres to look at, as all of a
+ * pool have after a pick, are measured without a product, eight lanes each: that is less work, for more blocks. */
 #include "lanes.cuh"
 #include "launch.cuh"
 #include "tile.cuh"
@@ -19,7 +20,13 @@ struct nearest_task {
 
 /* --- kernel -------------------------------------------------------------------------------------------- */
 
-enum { MEASURING = 8, GROUPS = TILE_THREADS / MEASURING };
+enum { MEASURING = 8, GROUPS = TILE_THREADS / MEASURING, FEW = 4, FEW_THREADS = 128 };
+
+/* Rows whose centres the product is not worth it for. */
+__device__ __forceinline__ bool few_left(const nearest_task &t, int64_t row)
+{
+    return t.to - t.from[row] <= FEW;
+}
 
 /* Could this centre be nearer than `near`, given the product? NaN, where it left the range of float, could. */
 __device__ __forceinline__ bool in_question(const nearest_task &t, int64_t row, int64_t centre, float product,
@@ -31,14 +38,29 @@ __device__ __forceinline__ bool in_question(const nearest_task &t, int64_t row, 
     return !(least >= near);
 }
 
-/* The lowest `from` of the block's rows. */
+__global__ void __launch_bounds__(FEW_THREADS) few_kernel(nearest_task t)
+{
+    const int64_t groups = (int64_t)gridDim.x * (FEW_THREADS / MEASURING);
+    for (int64_t row = (int64_t)blockIdx.x * (FEW_THREADS / MEASURING) + threadIdx.x / MEASURING; row < t.n;
+         row += groups) {
+        if (!few_left(t, row))
+            continue;
+        double least = t.dist2[row];
+        for (int64_t c = t.from[row]; c < t.to; c++)
+            least = fmin(least, distance_8(t.rows.x + row * t.dim, t.centres.x + c * t.dim, t.dim));
+        if (threadIdx.x % MEASURING == 0)
+            t.dist2[row] = least;
+    }
+}
+
+/* The lowest `from` of the block's rows that have many left. */
 __device__ __forceinline__ int64_t first_unseen(const nearest_task &t, int64_t first)
 {
     SHARED(int, lowest, );
     if (threadIdx.x == 0)
         lowest = (int)t.to;
     __syncthreads();
-    if (threadIdx.x < TILE_M && first + threadIdx.x < t.n)
+    if (threadIdx.x < TILE_M && first + threadIdx.x < t.n && !few_left(t, first + threadIdx.x))
         atomicMin(&lowest, (int)t.from[first + threadIdx.x]);
     __syncthreads();
     return lowest;
@@ -110,6 +132,8 @@ sc_status cuda_nearest_update(stream *s, double *dist2, const nearest_rows *rows
                  gamma = error < 0.25 ? 2 * error / (1 - 2 * error) : INFINITY;
     const nearest_task task = {dist2, *rows, *centres, from, n, to, dim, gamma};
     const dim3 grid = grid_of(blocks_of(n, TILE_M));
+    LAUNCH(few_kernel, striding_grid(blocks_of(n, FEW_THREADS / MEASURING)), FEW_THREADS, 0, cuda_stream(s),
+           task);
     if (tile_vectors(rows->centred, centres->centred, dim))
         LAUNCH((nearest_kernel<true>), grid, TILE_THREADS, 0, cuda_stream(s), task);
     else

@@ -130,7 +130,7 @@ struct ops {
 
     /* --- memory, streams ------------------------------------------------------------------ */
     sc_status (*alloc)(void **out, size_t bytes); /* 64-byte aligned, not cleared */
-    void (*release)(void *pointer);               /* NULL is fine */
+    void (*release)(void *pointer);               /* NULL is fine; waits for what is under way */
     sc_status (*upload)(stream *s, void *device, const void *host, size_t bytes);
     sc_status (*download)(stream *s, void *host, const void *device, size_t bytes);
     sc_status (*fill_zero)(stream *s, void *device, size_t bytes);

@@ -519,14 +519,10 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(sc_alloc(&d->a, dim * dim, sizeof *d->a));
     SC_TRY(sc_alloc(&d->order, n, sizeof *d->order));
     SC_TRY(sc_alloc(&d->rows, m, sizeof *d->rows));
-    SC_TRY(sc_alloc(&d->x, m * dim, sizeof *d->x));
     SC_TRY(sc_alloc(&d->pool_gains, m, sizeof *d->pool_gains));
     SC_TRY(sc_alloc(&d->pool_slack, m, sizeof *d->pool_slack));
     SC_TRY(sc_alloc(&d->pool_norms, m, sizeof *d->pool_norms));
-    SC_TRY(sc_alloc(&d->w, BLOCK * dim, sizeof *d->w));
-    SC_TRY(sc_alloc(&d->w32, BLOCK * dim, sizeof *d->w32));
     SC_TRY(sc_alloc(&d->x_rows, BLOCK * dim, sizeof *d->x_rows));
-    SC_TRY(sc_alloc(&d->x64, BLOCK * dim, sizeof *d->x64));
     SC_TRY(sc_alloc(&d->picks, BLOCK, sizeof *d->picks));
     SC_TRY(sc_alloc(&d->found, BLOCK, sizeof *d->found));
     if (task->limits->group_offsets) {
@@ -571,13 +567,17 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     SC_TRY(resident_scratch(table, square, &d->d_l));
     SC_TRY(resident_scratch(table, table->cholesky_inverse_workspace(task->dim), &d->d_scratch));
     SC_TRY(resident_open(table, d->rows, m * sizeof *d->rows, &d->d_rows));
-    SC_TRY(resident_open(table, d->x, m * dim * sizeof *d->x, &d->d_pool_x));
+    SC_TRY(resident_make(table, m * dim, sizeof *d->x, &d->d_pool_x));
+    d->x = d->d_pool_x.host;
     SC_TRY(resident_open(table, d->pool_gains, m * sizeof *d->pool_gains, &d->d_pool_gains));
     SC_TRY(resident_open(table, d->pool_slack, m * sizeof *d->pool_slack, &d->d_pool_slack));
     SC_TRY(resident_open(table, d->pool_norms, m * sizeof *d->pool_norms, &d->d_pool_norms));
-    SC_TRY(resident_open(table, d->w, BLOCK * dim * sizeof *d->w, &d->d_w));
-    SC_TRY(resident_open(table, d->w32, BLOCK * dim * sizeof *d->w32, &d->d_w32));
-    SC_TRY(resident_open(table, d->x64, BLOCK * dim * sizeof *d->x64, &d->d_x64));
+    SC_TRY(resident_make(table, BLOCK * dim, sizeof *d->w, &d->d_w));
+    d->w = d->d_w.host;
+    SC_TRY(resident_make(table, BLOCK * dim, sizeof *d->w32, &d->d_w32));
+    d->w32 = d->d_w32.host;
+    SC_TRY(resident_make(table, BLOCK * dim, sizeof *d->x64, &d->d_x64));
+    d->x64 = d->d_x64.host;
     SC_TRY(resident_open(table, d->picks, BLOCK * sizeof *d->picks, &d->d_picks));
     SC_TRY(resident_open(table, d->found, BLOCK * sizeof *d->found, &d->d_found));
     SC_TRY(resident_scratch(table, table->design_pool_workspace((int64_t)m, task->dim, BLOCK), &d->d_work));
@@ -592,10 +592,9 @@ static void design_close(design *d)
         &d->d_scratch,    &d->d_rows,  &d->d_pool_x,        &d->d_w,      &d->d_pool_gains, &d->d_pool_slack,
         &d->d_pool_norms, &d->d_w32,   &d->d_group_offsets, &d->d_groups, &d->d_left,       &d->d_x64,
         &d->d_picks,      &d->d_found, &d->d_work};
-    void *arrays[] = {d->gains,         d->slack,  d->norms,      d->s,          d->a,          d->order,
-                      d->rows,          d->x,      d->pool_gains, d->pool_slack, d->w,          d->x_rows,
-                      d->w32,           d->x64,    d->picks,      d->found,      d->pool_norms, d->fresh,
-                      d->group_offsets, d->groups, d->left,       d->closed};
+    void *arrays[] = {d->gains,      d->slack,      d->norms,         d->s,      d->a,     d->order,
+                      d->rows,       d->pool_gains, d->pool_slack,    d->x_rows, d->picks, d->found,
+                      d->pool_norms, d->fresh,      d->group_offsets, d->groups, d->left,  d->closed};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "select/conveyor.h"
 #include "select/estimate.h"
 #include "select/order.h"
 #include "select/resident.h"
@@ -193,6 +194,100 @@ cleanup:
     return status;
 }
 
+/* --- the first look at all rows -------------------------------------------------------------------- */
+
+/* What nearest_update wants of n rows, as one block: lengths, distances, rows, centred rows, and from which centre on. */
+typedef struct row_block {
+    double *norms, *dist2;
+    float *x, *centred;
+    int32_t *from;
+} row_block;
+
+static size_t block_row_bytes(int64_t dim)
+{
+    return 2 * sizeof(double) + 2 * (size_t)dim * sizeof(float) + sizeof(int32_t);
+}
+
+static row_block block_at(void *at, int64_t n, int64_t dim)
+{
+    double *norms = at;
+    float *x = (float *)(norms + 2 * n);
+    return (row_block){norms, norms + n, x, x + n * dim, (int32_t *)(x + 2 * n * dim)};
+}
+
+static void fill_block(const void *context, int64_t first, int64_t n, void *to)
+{
+    const cover *k = context;
+    const row_block b = block_at(to, n, k->task->dim);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        put_row(k, first + i, b.x, b.centred, b.norms, i);
+        b.dist2[i] = INFINITY;
+        b.from[i] = 0;
+    }
+}
+
+static sc_status visit_rows(void *context, void *block, int64_t first, int64_t n)
+{
+    sc_status status = SC_OK;
+    cover *k = context;
+    const row_block b = block_at(block, n, k->task->dim);
+    const nearest_rows rows = {b.x, b.centred, b.norms};
+    const nearest_rows centres = {k->d_c.device, k->d_c_centred.device, k->d_c_norms.device};
+    SC_TRY(k->ops->nearest_update(NULL, b.dist2, &rows, n, &centres, b.from, k->n_centres, k->task->dim));
+    SC_TRY(k->ops->download(NULL, k->dist2 + first, b.dist2, (size_t)n * sizeof *k->dist2));
+    SC_TRY(k->ops->synchronise(NULL));
+cleanup:
+    return status;
+}
+
+/* As many rows a block as two blocks fit on the device. */
+static sc_status block_rows(const ops *table, int64_t n, int64_t dim, int64_t *rows)
+{
+    size_t left, all;
+    const sc_status status = table->memory_left(&left, &all);
+    const int64_t fit = status == SC_OK ? (int64_t)((left - left / 8) / 2 / block_row_bytes(dim)) : 0;
+    *rows = conveyor_rows(block_row_bytes(dim), n);
+    *rows = *rows < fit ? *rows : fit > 0 ? fit : 1;
+    return status;
+}
+
+/* On a device: all rows stream through it once. */
+static sc_status look_on_device(cover *k)
+{
+    sc_status status = SC_OK;
+    const int64_t n = k->task->n, dim = k->task->dim;
+    const conveyor_source source = {fill_block, k, n};
+    conveyor belt = {0};
+    int64_t rows;
+    SC_TRY(block_rows(k->ops, n, dim, &rows));
+    SC_TRY(conveyor_open(k->ops, block_row_bytes(dim), rows, true, &belt));
+    SC_TRY(conveyor_run(&belt, &source, visit_rows, k));
+    for (int64_t i = 0; i < n; i++) {
+        k->seen[i] = (int32_t)k->n_centres;
+        if (k->task->limits->closed[i])
+            k->dist2[i] = -INFINITY;
+    }
+cleanup:
+    conveyor_close(&belt);
+    return status;
+}
+
+/* On the CPU: a pool at a time, which stays in its cache. */
+static sc_status look_at_pools(cover *k)
+{
+    sc_status status = SC_OK;
+    const int64_t n = k->task->n;
+    for (int64_t at = 0; at < n; at += POOL) {
+        const int64_t m = n - at < POOL ? n - at : POOL;
+        for (int64_t q = 0; q < m; q++)
+            k->order[q] = (int32_t)(at + q);
+        SC_TRY(load_pool(k, m));
+    }
+cleanup:
+    return status;
+}
+
 /* The row nearest to the mean. */
 static int64_t first_row(const cover *k)
 {
@@ -246,8 +341,6 @@ static sc_status cover_open(cover *k, const selection_task *task)
     SC_TRY(sc_alloc(&k->c, b * dim, sizeof *k->c));
     SC_TRY(sc_alloc(&k->c_centred, b * dim, sizeof *k->c_centred));
     SC_TRY(sc_alloc(&k->c_norms, b, sizeof *k->c_norms));
-    SC_TRY(sc_alloc(&k->x, m * dim, sizeof *k->x));
-    SC_TRY(sc_alloc(&k->x_centred, m * dim, sizeof *k->x_centred));
     SC_TRY(sc_alloc(&k->x_norms, m, sizeof *k->x_norms));
     SC_TRY(sc_alloc(&k->pool_dist2, m, sizeof *k->pool_dist2));
     SC_TRY(sc_alloc(&k->from, m, sizeof *k->from));
@@ -267,8 +360,10 @@ static sc_status cover_open(cover *k, const selection_task *task)
     SC_TRY(resident_open(table, k->c, b * dim * sizeof *k->c, &k->d_c));
     SC_TRY(resident_open(table, k->c_centred, b * dim * sizeof *k->c_centred, &k->d_c_centred));
     SC_TRY(resident_open(table, k->c_norms, b * sizeof *k->c_norms, &k->d_c_norms));
-    SC_TRY(resident_open(table, k->x, m * dim * sizeof *k->x, &k->d_x));
-    SC_TRY(resident_open(table, k->x_centred, m * dim * sizeof *k->x_centred, &k->d_x_centred));
+    SC_TRY(resident_make(table, m * dim, sizeof *k->x, &k->d_x));
+    k->x = k->d_x.host;
+    SC_TRY(resident_make(table, m * dim, sizeof *k->x_centred, &k->d_x_centred));
+    k->x_centred = k->d_x_centred.host;
     SC_TRY(resident_open(table, k->x_norms, m * sizeof *k->x_norms, &k->d_x_norms));
     SC_TRY(resident_open(table, k->pool_dist2, m * sizeof *k->pool_dist2, &k->d_dist2));
     SC_TRY(resident_open(table, k->from, m * sizeof *k->from, &k->d_from));
@@ -281,9 +376,8 @@ static void cover_close(cover *k)
     resident *places[] = {&k->d_c,         &k->d_c_centred, &k->d_c_norms, &k->d_x,
                           &k->d_x_centred, &k->d_x_norms,   &k->d_dist2,   &k->d_from,
                           &k->d_apart,     &k->d_products,  &k->d_owner};
-    void *arrays[] = {k->mean,  k->dist2,      k->seen,      k->order,   k->c,          k->c_centred,
-                      k->x,     k->c_norms,    k->x_centred, k->x_norms, k->pool_dist2, k->from,
-                      k->owner, k->pool_owner, k->apart,     k->products};
+    void *arrays[] = {k->mean,    k->dist2,      k->seen, k->order, k->c,          k->c_centred, k->c_norms,
+                      k->x_norms, k->pool_dist2, k->from, k->owner, k->pool_owner, k->apart,     k->products};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
@@ -307,12 +401,8 @@ sc_status kcenter_select(const selection_task *task, selection_pick *picks, int6
         SC_TRY(choose(&k, first, picks));
         progress_add(p, 1);
     }
-    for (int64_t at = 0; at < task->n; at += POOL) {
-        const int64_t m = task->n - at < POOL ? task->n - at : POOL;
-        for (int64_t q = 0; q < m; q++)
-            k.order[q] = (int32_t)(at + q);
-        SC_TRY(load_pool(&k, m));
-    }
+    if (k.n_centres > 0)
+        SC_TRY(k.ops->memory_left && !k.apart ? look_on_device(&k) : look_at_pools(&k));
     while (k.n_picks < task->budget && task->limits->n_open > 0) {
         SC_TRY(check_cancelled());
         SC_TRY(pick_round(&k, picks, p));
@@ -351,6 +441,12 @@ void kcenter_plan(const selection_task *task, estimate *out)
         m * (2 * dim * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(double) + 2 * (int64_t)sizeof(int32_t)),
         1);
     estimate_array_add(out, "mean", dim, sizeof(double));
+    if (task->device->ops->alloc_pinned) {
+        const int64_t two = 2 * conveyor_rows(block_row_bytes(dim), n) * (int64_t)block_row_bytes(dim);
+        estimate_phase_begin(out);
+        estimate_resident_add(out, "two blocks of rows, pinned", two, 1);
+        estimate_phase_end(out);
+    }
     /* Every row is looked at some ten times, the pool's at every pick. */
     estimate_work_add(out, "distances of rows to picks",
                       2.0 * (double)dim * (passes * (double)n + picks * (double)m), passes, probe_picks);

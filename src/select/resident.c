@@ -1,6 +1,9 @@
 /* An array of the host and its place on a device. */
 #include "select/resident.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 sc_status resident_open(const ops *table, void *host, size_t bytes, resident *out)
 {
     *out = (resident){.ops = table, .host = host, .bytes = bytes};
@@ -10,6 +13,24 @@ sc_status resident_open(const ops *table, void *host, size_t bytes, resident *ou
     }
     sc_status status = table->alloc(&out->device, bytes);
     return status == SC_OK ? resident_push(out) : status;
+}
+
+sc_status resident_make(const ops *table, size_t count, size_t size, resident *out)
+{
+    sc_status status = SC_OK;
+    *out = (resident){.ops = table, .bytes = count * size};
+    if (table->alloc_pinned) {
+        SC_TRY(table->alloc_pinned(&out->host, out->bytes));
+        out->owned = true;
+        memset(out->host, 0, out->bytes);
+        SC_TRY(table->alloc(&out->device, out->bytes));
+    } else {
+        SC_TRY(sc_alloc(&out->host, count, size));
+        out->owned = true;
+        out->device = out->host;
+    }
+cleanup:
+    return status;
 }
 
 sc_status resident_scratch(const ops *table, size_t bytes, resident *out)
@@ -41,6 +62,10 @@ sc_status resident_pull(resident *r)
 void resident_close(resident *r)
 {
     if (r->device && r->device != r->host)
-        r->ops->release(r->device);
+        r->ops->release(r->device); /* which waits for copies that are under way */
+    if (r->owned && r->ops->release_pinned)
+        r->ops->release_pinned(r->host);
+    else if (r->owned)
+        free(r->host);
     *r = (resident){0};
 }

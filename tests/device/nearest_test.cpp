@@ -151,7 +151,7 @@ TEST(Nearest, CentresApartSpareNothingThatCounts)
 TEST(Nearest, BeyondTheRangeOfFloat)
 {
     for (const ops *table : present_tables()) {
-        const Side rows = side(4, 16, 3, 0, 1e25f), centres = side(3, 16, 4, 0, 1e25f);
+        const Side rows = side(4, 16, 3, 0, 1e25f), centres = side(9, 16, 4, 0, 1e25f);
         const OnDevice dr(table, rows), dc(table, centres);
         const nearest_rows r = dr.rows(), c = dc.rows();
         const std::vector<int32_t> from(4, 0);
@@ -159,7 +159,7 @@ TEST(Nearest, BeyondTheRangeOfFloat)
         Buffer df(table, 16), dd(table, 32);
         df.upload(from.data(), 16);
         dd.upload(start.data(), 32);
-        ASSERT_OK(table->nearest_update(nullptr, dd.as<double>(), &r, 4, &c, df.as<int32_t>(), 3, 16));
+        ASSERT_OK(table->nearest_update(nullptr, dd.as<double>(), &r, 4, &c, df.as<int32_t>(), 9, 16));
         for (double d2 : dd.array<double>()) {
             EXPECT_GT(d2, 1e50);
             EXPECT_TRUE(std::isfinite(d2));

@@ -284,6 +284,38 @@ TEST_F(Streamed, FisherInManyBlocks)
     expect_same_bytes(options_for("fisher", 300), normal_rows("random", 1499, 40, 4));
 }
 
+// Its pools are gathered on the host; only the first look at all rows passes through the card.
+TEST_F(Streamed, KcenterLooksAtAllRowsInBlocks)
+{
+    const Data d = normal_rows("random", 1301, 12, 9);
+    for (int64_t n_given : {0, 3}) {
+        const std::vector<int64_t> given = {700, 5, 1300};
+        sc_selector_options o = options_for("kcenter", 8);
+        o.given = given.data();
+        o.n_given = n_given;
+        const std::vector<sc_pick> at_once = picks_of(o, d);
+        device *dev = nullptr;
+        limits open = {};
+        estimate e = {};
+        ASSERT_EQ(device_open(&o.common, &dev), SC_OK);
+        ASSERT_EQ(limits_open(&open, d.n, nullptr, nullptr, 0), SC_OK);
+        selection_task task = {};
+        task.device = dev, task.n = d.n, task.dim = d.dim, task.budget = o.budget, task.limits = &open;
+        task.n_given = n_given;
+        kcenter_plan(&task, &e);
+        size_t beside = 0;
+        for (int i = 0; i < e.n_arrays; i++)
+            beside += e.arrays[i].phase == 0 ? static_cast<size_t>(e.arrays[i].device_bytes) : 0;
+        limits_close(&open);
+        device_close(dev);
+        const Memory card(beside + static_cast<size_t>(d.n * d.dim) * sizeof(float));
+        const std::vector<sc_pick> in_blocks = picks_of(o, d);
+        ASSERT_EQ(at_once.size(), in_blocks.size());
+        for (size_t t = 0; t < at_once.size(); t++)
+            EXPECT_EQ(std::memcmp(&at_once[t], &in_blocks[t], sizeof(sc_pick)), 0) << t;
+    }
+}
+
 TEST_F(Streamed, GivenRowsAndCaps)
 {
     const Data d = normal_rows("random", 700, 40, 5);
