@@ -301,8 +301,8 @@ struct ops {
     size_t (*sandwich_workspace)(int64_t dim);
 
     /* --- als: a half-step of alternating least squares, f from 1 to ALS_FACTORS, in double ------ */
-    /* gram [f][f] = Y'Y + lambda I, y [n][f]. Every entry is summed over runs of ALS_RUN rows, each in ascending
-     * order, and then over the runs, in ascending order. */
+    /* gram [f][f] = Y'Y + lambda I, y [n][f]. Every entry is summed over runs of ALS_RUN rows, or more
+     * (device/als.h), in ascending order, and then over the runs, in ascending order. */
     sc_status (*als_gram)(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
                           void *workspace);
     size_t (*als_gram_workspace)(int64_t n, int64_t f);
