@@ -11,10 +11,6 @@
  * entities one after the other and a list's rows in order, so that the longest list bounds the launch from below. */
 #include "launch.cuh"
 
-extern "C" {
-#include "device/als.h"
-}
-
 enum {
     TILE = 64,
     SIDE = 16,

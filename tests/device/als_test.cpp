@@ -3,10 +3,6 @@
 
 #include "fixture.h"
 
-extern "C" {
-#include "device/als.h"
-}
-
 namespace
 {
 

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "device/als.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/double.h"
 #include "device/cpu/rows.h"
