@@ -21,8 +21,8 @@ enum {
     PACKED = (TILE + 1) * (TILE + 2) / 2
 };
 
-/* What is held at most, in bytes: sums of runs, and slabs of all blocks. */
-static constexpr int64_t RUNS_BYTES = 64 << 20, SLABS_BYTES = 256 << 20;
+/* What the slabs of all blocks take at most, in bytes. */
+static constexpr int64_t SLABS_BYTES = 256 << 20;
 
 /* Factors down and across, whose products are added up: down is weighed, and its last column belongs to b. */
 struct pairs {
@@ -139,11 +139,11 @@ __device__ __forceinline__ void add_list(double (&sums)[EACH][EACH], double &b, 
 
 /* The sums of one run and one tile: parts [runs][tiles][TILE][TILE], of tiles on the diagonal the lower triangle. */
 __global__ void __launch_bounds__(THREADS)
-    gram_kernel(double *parts, const float *y, int64_t n, int f, int64_t first_run)
+    gram_kernel(double *parts, const float *y, int64_t n, int f, int64_t run)
 {
     SHARED(pairs, p, );
-    const int64_t begin = (first_run + blockIdx.y) * ALS_RUN;
-    const row_list list = {y + begin * f, NULL, n - begin < ALS_RUN ? n - begin : (int64_t)ALS_RUN, f, 1.0};
+    const int64_t begin = blockIdx.y * run;
+    const row_list list = {y + begin * f, NULL, n - begin < run ? n - begin : run, f, 1.0};
     double *part = parts + ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * TILE * TILE;
     double sums[EACH][EACH], unused = 0;
     int across = (int)blockIdx.x, down = 0;
@@ -162,17 +162,17 @@ __global__ void __launch_bounds__(THREADS)
                 part[tile_row(i) * TILE + tile_column(j)] = sums[i][j];
 }
 
-/* gram += the runs' sums, one after the other, both triangles; `lambda` comes to the diagonal. */
+/* gram = the runs' sums, one after the other, both triangles; `lambda` comes to the diagonal. */
 __global__ void __launch_bounds__(THREADS)
-    join_kernel(double *gram, const double *parts, int f, int64_t runs, bool begin, double lambda)
+    join_kernel(double *gram, const double *parts, int f, int runs, double lambda)
 {
     const int i = (int)blockIdx.y, j = (int)(blockIdx.x * THREADS + threadIdx.x);
     const int tiles = tiles_before(tiles_of(f)), tile = tiles_before(i / TILE) + j / TILE;
     if (j > i)
         return;
-    double sum = begin ? 0.0 : gram[i * f + j];
-    for (int64_t run = 0; run < runs; run++)
-        sum += parts[(run * tiles + tile) * TILE * TILE + i % TILE * TILE + j % TILE];
+    double sum = 0;
+    for (int run = 0; run < runs; run++)
+        sum += parts[((int64_t)run * tiles + tile) * TILE * TILE + i % TILE * TILE + j % TILE];
     if (i == j)
         sum += lambda;
     gram[i * f + j] = sum;
@@ -360,16 +360,9 @@ static int64_t triangle_bytes(int64_t f)
     return tiles_before(tiles_of(f)) * TILE_BYTES;
 }
 
-/* How many runs are summed before they are added to the matrix. */
-static int64_t runs_at_once(int64_t n, int64_t f)
-{
-    const int64_t runs = blocks_of(n, ALS_RUN), room = RUNS_BYTES / triangle_bytes(f);
-    return runs < room ? runs : room;
-}
-
 size_t cuda_als_gram_workspace(int64_t n, int64_t f)
 {
-    return (size_t)(runs_at_once(n, f) * triangle_bytes(f));
+    return (size_t)(als_runs(n) * triangle_bytes(f));
 }
 
 sc_status cuda_als_gram(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
@@ -380,18 +373,12 @@ sc_status cuda_als_gram(stream *s, double *gram, const float *y, int64_t n, int6
         return status;
     const cudaStream_t on = cuda_stream(s);
     double *parts = (double *)workspace;
-    const int64_t runs = blocks_of(n, ALS_RUN), most = runs_at_once(n, f);
+    const int64_t runs = als_runs(n);
+    const dim3 tiles((unsigned)tiles_before(tiles_of(f)), (unsigned)runs);
     const dim3 entries((unsigned)blocks_of(f, THREADS), (unsigned)f);
-    int64_t first = 0;
-    do {
-        const int64_t count = runs - first < most ? runs - first : most;
-        if (count > 0)
-            LAUNCH(gram_kernel, dim3((unsigned)tiles_before(tiles_of(f)), (unsigned)count), THREADS, 0, on,
-                   parts, y, n, (int)f, first);
-        LAUNCH(join_kernel, entries, THREADS, 0, on, gram, (const double *)parts, (int)f, count, first == 0,
-               first + count == runs ? lambda : 0.0);
-        first += count;
-    } while (first < runs);
+    if (runs > 0)
+        LAUNCH(gram_kernel, tiles, THREADS, 0, on, parts, y, n, (int)f, als_run(n));
+    LAUNCH(join_kernel, entries, THREADS, 0, on, gram, (const double *)parts, (int)f, (int)runs, lambda);
     return launched("als_gram");
 }
 

@@ -97,8 +97,19 @@ typedef struct design_pool {
     design_stop stop;
 } design_pool;
 
-/* Of als_gram and als_solve. */
-enum { ALS_FACTORS = 512, ALS_RUN = 4096 };
+/* als: the most factors, and how als_gram sums: in runs of ALS_RUN rows, longer ones if there were more than ALS_RUNS. */
+enum { ALS_FACTORS = 512, ALS_RUN = 4096, ALS_RUNS = 128 };
+
+static inline int64_t als_run(int64_t n)
+{
+    const int64_t share = (n + ALS_RUNS - 1) / ALS_RUNS;
+    return share > ALS_RUN ? share : (int64_t)ALS_RUN;
+}
+
+static inline int64_t als_runs(int64_t n)
+{
+    return (n + als_run(n) - 1) / als_run(n);
+}
 
 /* Attention of new tokens over a cache addressed token by token: query i sees the cache rows
  * kv_rows[kv_offsets[i] .. kv_offsets[i+1]-1], in any order. So several beams share the rows of
@@ -341,8 +352,8 @@ struct ops {
     size_t (*sandwich_workspace)(int64_t dim);
 
     /* --- als: a half-step of alternating least squares, f from 1 to ALS_FACTORS, in double ------ */
-    /* gram [f][f] = Y'Y + lambda I, y [n][f]. Every entry is summed over runs of ALS_RUN rows, each in ascending
-     * order, and then over the runs, in ascending order. */
+    /* gram [f][f] = Y'Y + lambda I, y [n][f]. Every entry is summed over als_runs(n) runs of als_run(n) rows,
+     * each in ascending order, and then over the runs, in ascending order. */
     sc_status (*als_gram)(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
                           void *workspace);
     size_t (*als_gram_workspace)(int64_t n, int64_t f);

@@ -16,9 +16,6 @@
 
 enum { DOWN = 4, ACROSS = 8, CHUNK = 16, BAND = 32, WIDEST = ALS_FACTORS + ACROSS };
 
-/* Sums of runs that are held at once, in bytes. */
-static const int64_t RUNS_BYTES = 64 << 20;
-
 static int64_t rows_of(int64_t f)
 {
     return (f + DOWN - 1) / DOWN * DOWN;
@@ -81,17 +78,9 @@ static sc_status check(const char *op, int64_t n, int64_t f)
 
 /* --- als_gram ---------------------------------------------------------------------------------------------- */
 
-/* How many runs are summed before they are added to the matrix. */
-static int64_t runs_at_once(int64_t n, int64_t f)
-{
-    const int64_t runs = (n + ALS_RUN - 1) / ALS_RUN,
-                  room = RUNS_BYTES / (rows_of(f) * pitch_of(f) * (int64_t)sizeof(double));
-    return runs < room ? runs : room;
-}
-
 size_t cpu_als_gram_workspace(int64_t n, int64_t f)
 {
-    return sizeof(double) * (size_t)(runs_at_once(n, f) * rows_of(f) * pitch_of(f));
+    return sizeof(double) * (size_t)(als_runs(n) * rows_of(f) * pitch_of(f));
 }
 
 /* Rows first .. last - 1 of the matrix of n rows of y. */
@@ -119,23 +108,19 @@ sc_status cpu_als_gram(stream *s, double *gram, const float *y, int64_t n, int64
         return status;
     double *sums = workspace;
     const int64_t rows = rows_of(f), pitch = pitch_of(f), each = rows * pitch;
-    const int64_t runs = (n + ALS_RUN - 1) / ALS_RUN, most = runs_at_once(n, f);
-    const int64_t bands = (rows + BAND - 1) / BAND;
+    const int64_t run = als_run(n), runs = als_runs(n), bands = (rows + BAND - 1) / BAND;
     memset(gram, 0, sizeof *gram * (size_t)(f * f));
-    for (int64_t first = 0; first < runs; first += most) {
-        const int64_t count = runs - first < most ? runs - first : most;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(n *f *f, count *bands))
-        for (int64_t task = 0; task < count * bands; task++) {
-            const int64_t at = (first + task / bands) * ALS_RUN, band = task % bands * BAND;
-            gram_band(sums + task / bands * each, y + at * f, n - at < ALS_RUN ? n - at : ALS_RUN, f, band,
-                      rows - band < BAND ? rows : band + BAND);
-        }
-#pragma omp parallel for schedule(static) num_threads(cpu_team(count *f *f, f))
-        for (int64_t i = 0; i < f; i++)
-            for (int64_t run = 0; run < count; run++)
-                for (int64_t j = i; j < f; j++)
-                    gram[i * f + j] += sums[run * each + i * pitch + j];
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(n *f *f, runs *bands))
+    for (int64_t task = 0; task < runs * bands; task++) {
+        const int64_t at = task / bands * run, band = task % bands * BAND;
+        gram_band(sums + task / bands * each, y + at * f, n - at < run ? n - at : run, f, band,
+                  rows - band < BAND ? rows : band + BAND);
     }
+#pragma omp parallel for schedule(static) num_threads(cpu_team(runs *f *f, f))
+    for (int64_t i = 0; i < f; i++)
+        for (int64_t r = 0; r < runs; r++)
+            for (int64_t j = i; j < f; j++)
+                gram[i * f + j] += sums[r * each + i * pitch + j];
     for (int64_t i = 0; i < f; i++) {
         gram[i * f + i] += lambda;
         for (int64_t j = 0; j < i; j++)
