@@ -37,8 +37,7 @@ typedef struct sc_train_options {
     bool dora;                /* a magnitude for each output of an adapted layer */
     const char *targets;      /* "all-linear", or a list "q_proj,v_proj" */
     double dropout;           /* 0: on the adapter's input, keyed by (seed, row, step) */
-    const char *
-        init_adapter; /* PEFT folder to go on from, or NULL; rank, alpha, rslora, dora, targets are its own */
+    const char *init_adapter; /* PEFT folder to go on from, with its own rank, alpha and targets, or NULL */
     const char *validation;   /* dialogues.jsonl that are not trained on, or NULL */
     double validation_share;  /* 0: none; this share of the dialogues is held back instead */
     int64_t validate_every;   /* steps; 0: at the end of every epoch */

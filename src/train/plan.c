@@ -221,11 +221,12 @@ sc_status train_plan_json(trainer *t, json_t **plan)
         "{s:b,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I,s:I},s:o,s:O,s:o}", "dry_run", 1,
         "verb", "train", "method", t->o->method, "dtype", t->device->dtype == DTYPE_BF16 ? "bf16" : "fp32",
         "device", t->device->name, "examples", (json_int_t)t->training.n, "held_back", (json_int_t)t->held.n,
-        "cut", (json_int_t)(t->rows.n_cut + t->held_rows.n_cut), "tokens", (json_int_t)tokens, "supervised",
-        (json_int_t)supervised, "trained_values", (json_int_t)p.of.n_trained, "steps", (json_int_t)t->n_steps,
-        "warmup_steps", (json_int_t)t->warmup_steps, "largest_batch", "tokens", (json_int_t)p.task.n_tokens,
-        "rows", (json_int_t)p.task.n_seqs, "supervised", (json_int_t)p.task.n_supervised, "longest",
-        (json_int_t)p.task.longest, "memory", memory_json(&p), "ways", list, "writes", writes_json(t));
+        "cut", (json_int_t)t->rows.n_cut + (json_int_t)t->held_rows.n_cut, "tokens", (json_int_t)tokens,
+        "supervised", (json_int_t)supervised, "trained_values", (json_int_t)p.of.n_trained, "steps",
+        (json_int_t)t->n_steps, "warmup_steps", (json_int_t)t->warmup_steps, "largest_batch", "tokens",
+        (json_int_t)p.task.n_tokens, "rows", (json_int_t)p.task.n_seqs, "supervised",
+        (json_int_t)p.task.n_supervised, "longest", (json_int_t)p.task.longest, "memory", memory_json(&p),
+        "ways", list, "writes", writes_json(t));
     if (*plan == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a plan"));
 cleanup:
