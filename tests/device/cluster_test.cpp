@@ -137,6 +137,65 @@ TEST(Cluster, SurvivesValuesWhoseProductsOverflow)
     }
 }
 
+// Enough rows, and columns that fall off, so that a table may stop its products early: centres that differ in the last
+// columns alone, equal ones, a row and a centre that are huge, rows that are all zero, and columns that are.
+Rows sloped_rows(int64_t n, int64_t k, int64_t dim)
+{
+    Rows r = random_rows(n, k, dim, 1, static_cast<unsigned>(k + dim));
+    for (int64_t i = 0; i < (n + k) * dim; i++) {
+        float &v = i < n * dim ? r.x[i] : r.centres[i - n * dim];
+        v = i % dim == 7 ? 0 : v / static_cast<float>(1 + i % dim);
+    }
+    std::copy_n(&r.centres[3 * dim], dim, &r.centres[5 * dim]);
+    std::copy_n(&r.centres[8 * dim], dim, &r.centres[9 * dim]);
+    r.centres[9 * dim + dim - 1] = std::nextafter(r.centres[9 * dim + dim - 1], 1.0f);
+    for (int64_t d = 0; d < dim; d++) {
+        r.x[20 * dim + d] = 0;
+        r.x[30 * dim + d] *= 1e12f;
+        r.x[40 * dim + d] = r.centres[5 * dim + d];
+        r.x[41 * dim + d] = r.centres[9 * dim + d];
+    }
+    return r;
+}
+
+TEST(Cluster, AssignsTheNearestCentreWhereColumnsFallOff)
+{
+    const int before = omp_get_max_threads();
+    for (const ops *table : present_tables())
+        for (int64_t k : {32, 50, 64})
+            for (int64_t dim : {128, 150}) {
+                if (table != cpu_ops() && k * dim > 32 * 128) // one case is enough where threads are emulated
+                    continue;
+                const Rows r = sloped_rows(1600, k, dim);
+                omp_set_num_threads(1);
+                const Assigned one = assign(table, r);
+                omp_set_num_threads(3);
+                const Assigned three = assign(table, r);
+                expect_nearest(r, one);
+                EXPECT_EQ(one.labels, three.labels);
+                EXPECT_EQ(one.dist2, three.dist2);
+                EXPECT_EQ(one.labels[40], 3); // the lower of two equal ones
+                EXPECT_EQ(one.labels[41], 9);
+            }
+    omp_set_num_threads(before);
+}
+
+// A centre so long that no product with it stays inside of float: every row is decided in double.
+TEST(Cluster, AssignsWhereColumnsFallOffAndACentreOverflows)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = sloped_rows(1600, 40, 128);
+        for (int64_t d = 0; d < r.dim; d++)
+            r.centres[2 * r.dim + d] = 1e30f;
+        r.x[50 * r.dim] = 1e30f;
+        const std::vector<int32_t> labels = assign(table, r).labels;
+        for (int64_t i = 0; i < r.n; i++)
+            if (i != 50) {
+                ASSERT_NE(labels[i], 2) << i;
+            }
+    }
+}
+
 TEST(Cluster, SumsByLabel)
 {
     for (const ops *table : present_tables()) {
@@ -212,10 +271,12 @@ TEST(Cluster, ReassignGivesTheLabelsOfAFullPass)
     for (const ops *table : present_tables()) {
         if (!table->cluster_reassign)
             continue;
-        for (int64_t k : {1, 2, 16, 60})
+        for (int64_t k : {1, 2, 16, 60, 61})
             for (int64_t dim : {2, 35, 330}) {
-                Rows r = random_rows(517, k, dim, 1, static_cast<unsigned>(k + dim));
-                for (int64_t i = 0; i < r.n; i++)
+                const bool falls_off = k == 61 && dim == 330;
+                Rows r = falls_off ? sloped_rows(1600, k, dim)
+                                   : random_rows(517, k, dim, 1, static_cast<unsigned>(k + dim));
+                for (int64_t i = 0; i < r.n && !falls_off; i++)
                     for (int64_t d = 0; d < r.dim; d++) // most rows lie near a centre
                         r.x[i * dim + d] =
                             r.centres[(i % k) * dim + d] + (i % 9 ? 0.2f : 1.0f) * r.x[i * dim + d];
