@@ -15,6 +15,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -77,8 +78,9 @@ class Limit:
 
 
 def run(command, limit):
-    """The command's JSON, and the most anonymous memory that was seen."""
+    """The command's JSON, the most anonymous memory that was seen, and its seconds on all processors."""
     most, done = 0, threading.Event()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                preexec_fn=limit.enter if limit else None)
 
@@ -94,7 +96,9 @@ def run(command, limit):
     watcher.join()
     if process.returncode != 0:
         sys.exit(f"growth: {' '.join(map(str, command))} ended with code {process.returncode}: {err.strip()}")
-    return json.loads(out), most
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(out), most, cpu
 
 
 def exponent(points):
@@ -117,14 +121,14 @@ def measure(arguments):
                 command = [arguments.seedcorn, "bench", "--what", "select", "--strategy", strategy, "--embeddings", path,
                            "--budget", str(arguments.picks), "--repeats", "1", "--no-warm-up", "--json", "--no-progress"]
                 try:
-                    found, most = run(command, limit)
+                    found, most, cpu = run(command, limit)
                 finally:
                     if limit:
                         limit.close()
                 line = {"rows": n, "dim": int(np.load(path, mmap_mode="r").shape[1]), "picks": arguments.picks,
                         "strategy": strategy, "data": kind, "file_bytes": size, "limit_bytes": int(arguments.limit * size),
                         "prepare_seconds": found["prepare_seconds"], "seconds": found["seconds"],
-                        "passes": found["passes"], "beside_bytes": most}
+                        "passes": found["passes"], "beside_bytes": most, "cpu_seconds": cpu}
                 print(json.dumps(line), flush=True)
                 if out:
                     print(json.dumps(line), file=out, flush=True)

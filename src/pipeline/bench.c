@@ -44,8 +44,7 @@ typedef struct task {
     clustering clusters; /* that js chooses by; no part of what is timed */
     double units, flops;
     const char *unit;
-    double rows_read; /* by the preparation, and by one repeat of a selection */
-    double rows_prepared;
+    double passes; /* over the rows, by the last repeat of a selection */
 } task;
 
 /* Equal sequences of random ids; every token but the last of a sequence is supervised. */
@@ -147,7 +146,9 @@ static sc_status select_once(task *t)
                                  .alpha = 0.5,
                                  .lambda = 1,
                                  .neighbours = 64,
-                                 .limits = &open};
+                                 .limits = &open,
+                                 .passes = &t->passes};
+    t->passes = 0;
     SC_TRY(limits_open(&open, t->rows, NULL, NULL, 0));
     SC_TRY(sc_alloc(&picks, (size_t)t->o->budget, sizeof(*picks)));
     SC_TRY(t->strategy->run(&work, picks, &n));
@@ -287,6 +288,7 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
     }
     SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
     result->units = t.units;
+    result->passes = t.passes + t.clusters.passes;
     result->unit = t.unit;
     result->gflops = t.flops / result->seconds * 1e-9;
     if (getrusage(RUSAGE_SELF, &usage) == 0)

@@ -207,6 +207,7 @@ static sc_status bait_open(bait *k, const selection_task *task)
     *k = (bait){.task = task, .ops = table, .t_built = -1};
     SC_TRY(check_table(table));
     SC_TRY(rows_open(table, task->x, task->n, task->dim, estimate_beside_rows(task, bait_plan), &k->d_x));
+    k->d_x.count = task->passes;
     SC_TRY(sc_alloc(&k->forms_a, n, sizeof *k->forms_a));
     SC_TRY(sc_alloc(&k->forms_b, n, sizeof *k->forms_b));
     SC_TRY(sc_alloc(&k->s, dim * dim, sizeof *k->s));

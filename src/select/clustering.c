@@ -67,6 +67,7 @@ sc_status clustering_make(device *dev, const centred *rows, const clustering_opt
     SC_TRY(check_table(table));
     clustering_plan(n, dim, o->k < n || o->centres ? o->k : n, o->centres != NULL, table, &beside);
     SC_TRY(rows_open_centred(table, rows, (size_t)estimate_device_bytes(&beside), &x));
+    x.count = &out->passes;
     SC_TRY(find_centres(&x, rows, o, &out->kmeans));
     const int64_t k = out->kmeans.k;
     SC_TRY(distributions_make(rows, &x, out->kmeans.centres, k, o->temperature * rows->scale,

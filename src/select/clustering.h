@@ -17,6 +17,7 @@ typedef struct clustering {
     kmeans_result kmeans;
     distributions distributions;
     double *entropy; /* [n] in nats */
+    double passes;   /* over the rows */
 } clustering;
 
 /* `rows` has to live as long as `out`. */

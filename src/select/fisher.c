@@ -512,6 +512,7 @@ static sc_status design_open(design *d, const selection_task *task, selection_pi
     *d = (design){.task = task, .ops = table, .out = picks, .patience = task->n / 64};
     SC_TRY(check_table(table));
     SC_TRY(rows_open(table, task->x, task->n, task->dim, estimate_beside_rows(task, fisher_plan), &d->d_x));
+    d->d_x.count = task->passes;
     SC_TRY(sc_alloc(&d->gains, n, sizeof *d->gains));
     SC_TRY(sc_alloc(&d->slack, n, sizeof *d->slack));
     SC_TRY(sc_alloc(&d->norms, n, sizeof *d->norms));

@@ -35,6 +35,7 @@ static sc_status find_representatives(const selection_task *task, representative
         .k = limits_likely(task->limits, task->budget), .seed = task->seed, .tolerance = 1e-4};
     SC_TRY(features_centre(task->x, task->n, task->dim, &rows));
     SC_TRY(rows_open_centred(task->device->ops, &rows, estimate_beside_rows(task, kmeans_plan), &x));
+    x.count = task->passes;
     SC_TRY(kmeans(&x, &options, &r->clusters));
     SC_TRY(sc_alloc(&r->counts, (size_t)r->clusters.k, sizeof *r->counts));
     SC_TRY(sc_alloc(&r->nearest, (size_t)r->clusters.k, sizeof *r->nearest));

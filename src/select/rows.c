@@ -112,6 +112,8 @@ static sc_status visit_block(void *context, void *block, int64_t first, int64_t 
 sc_status rows_pass(device_rows *r, rows_visit *visit, void *context)
 {
     passing p = {visit, context};
+    if (r->count)
+        ++*r->count;
     return r->all ? visit(context, r->all, 0, r->n) : conveyor_run(&r->belt, &r->source, visit_block, &p);
 }
 

@@ -28,6 +28,7 @@ typedef struct device_rows {
     int64_t n, dim;
     float *all; /* [n][dim] on the device; NULL: they are streamed */
     conveyor belt;
+    double *count; /* where passes are counted, or NULL */
 } device_rows;
 
 /* x [n][dim] stays the caller's. {0} may be closed. */

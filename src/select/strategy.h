@@ -30,6 +30,7 @@ typedef struct selection_task {
     int64_t neighbours;     /* facility: rows that may serve a row */
     const double *surprise; /* [n] what NEEDS_SURPRISE asks for: mean negative log-likelihood of a token */
     limits *limits;         /* what may be chosen; a strategy says there what it took */
+    double *passes;         /* passes over x are counted there, or NULL */
     const int64_t *given;   /* [n_given] rows chosen before, closed in limits */
     int64_t n_given;
 } selection_task;
