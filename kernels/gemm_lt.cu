@@ -1,6 +1,8 @@
-/* gemm_lt: products by cuBLASLt, opened with dlopen. Without a workspace, as operations never allocate, and in float
- * without TF32. The emulator has no such library. */
+/* gemm_lt: products by cuBLASLt, opened with dlopen: the file that SEEDCORN_CUBLASLT names (PyTorch's wheels bring one,
+ * site-packages/nvidia/cublas/lib/libcublasLt.so.12), or the one that the system finds by its name. Without a workspace,
+ * as operations never allocate, and in float without TF32. The emulator has no such library. */
 #include "gemm_lt.h"
+#include "launch.cuh"
 
 #ifndef __CUDACC__
 
@@ -10,11 +12,17 @@ bool gemm_lt(cudaStream_t on, const gemm_call *call)
     return false;
 }
 
+const char *cuda_gemm_library(void)
+{
+    return NULL;
+}
+
 #else
 
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 /* The functions used, and the handle; all NULL where the library is absent. */
 static struct {
@@ -27,6 +35,7 @@ static struct {
     decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
     cublasLtHandle_t handle;
 } lt;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 template <class F> static bool find(void *library, const char *name, F *out)
 {
@@ -37,9 +46,10 @@ template <class F> static bool find(void *library, const char *name, F *out)
 static void open_library(void)
 {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
-    void *library = NULL;
+    const char *named = getenv("SEEDCORN_CUBLASLT");
+    void *library = named && *named ? dlopen(named, RTLD_NOW | RTLD_LOCAL) : NULL;
     for (const char *name : names)
-        if (!library)
+        if (!library && !(named && *named))
             library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     const bool whole = library && find(library, "cublasLtCreate", &lt.create) &&
                        find(library, "cublasLtMatmul", &lt.matmul) &&
@@ -50,6 +60,14 @@ static void open_library(void)
                        find(library, "cublasLtMatrixLayoutDestroy", &lt.layout_destroy);
     if (!whole || lt.create(&lt.handle) != CUBLAS_STATUS_SUCCESS)
         lt.handle = NULL;
+}
+
+const char *cuda_gemm_library(void)
+{
+    Dl_info found;
+    cuda_stream(NULL);
+    pthread_once(&once, open_library);
+    return lt.handle && dladdr((void *)lt.matmul, &found) ? found.dli_fname : NULL;
 }
 
 static cudaDataType_t type_of(dtype type)
@@ -67,7 +85,6 @@ static bool layout_of(cublasLtMatrixLayout_t *out, dtype type, int64_t rows, int
 /* In the library's eyes C' = op(B)' op(A)'. */
 bool gemm_lt(cudaStream_t on, const gemm_call *g)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, open_library);
     if (!lt.handle || g->a_type != g->b_type || g->k == 0 ||
         (g->a_type == DTYPE_F32 && g->c_type != DTYPE_F32))

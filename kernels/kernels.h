@@ -27,6 +27,9 @@ sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n,
                     const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                     float beta, void *c, dtype c_type, int64_t ldc);
 
+/* gemm_lt.cu */
+const char *cuda_gemm_library(void);
+
 /* cluster.cu, cluster_update.cu, cluster_softmax.cu */
 sc_status cuda_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
                               int64_t n, int64_t k, int64_t dim, void *workspace);

@@ -60,6 +60,7 @@ static const ops *table(void)
     t.stream_close = cuda_stream_close;
     t.stream_wait = cuda_stream_wait;
     t.gemm = cuda_gemm;
+    t.gemm_library = cuda_gemm_library;
     t.cluster_assign = cuda_cluster_assign;
     t.cluster_assign_workspace = cuda_cluster_assign_workspace;
     t.cluster_update = cuda_cluster_update;

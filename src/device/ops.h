@@ -190,6 +190,8 @@ struct ops {
     sc_status (*gemm)(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
                       const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                       float beta, void *c, dtype c_type, int64_t ldc);
+    /* The file of the library that plain products are left to; NULL: none was found. A table may lack it. */
+    const char *(*gemm_library)(void);
 
     /* --- norm: y = x / sqrt(mean(x^2) + eps) * w  (RMSNorm, Zhang & Sennrich 2019) ---------- */
     sc_status (*rmsnorm_forward)(stream *s, void *y, float *rstd /* [n] or NULL */, const void *x,

@@ -85,6 +85,11 @@ sc_status doctor_examine(json_t **result)
         if (usable && table->memory_left(&left, &all) == SC_OK)
             snprintf(text + length, sizeof text - length, ", %.1f GB free", (double)left / 1e9);
         check(list, "GPU", usable, usable ? text : "none", usable ? "" : sc_last_error());
+        const char *products = usable && table->gemm_library ? table->gemm_library() : NULL;
+        if (usable)
+            check(list, "cuBLASLt", products != NULL, products ? products : "none",
+                  "products of rows are slower without it: install the CUDA Toolkit's, or name a file in "
+                  "SEEDCORN_CUBLASLT (PyTorch's wheels have one in nvidia/cublas/lib)");
     }
     bool python = on_path("python3", where, sizeof(where));
     check(list, "python3 with pip", python, python ? where : "none",
