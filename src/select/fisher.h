@@ -16,7 +16,8 @@ typedef struct design {
     resident d_gains, d_slack, d_norms, d_x;
     double *s, *a; /* [dim][dim] S and its inverse, on the host only where it asks for them */
     resident d_s, d_a, d_l, d_scratch;
-    double trace;         /* of S */
+    int64_t n_summed;     /* rows in S, of those given and then the picks */
+    double trace;         /* of S with all rows chosen */
     double a_norm, drift; /* |A| at most; sum of squares of what updates may have added to its error */
     int64_t n_unmeasured; /* flushes since a_norm was measured */
     int64_t n_built;      /* picks in S when A was last built from it */
@@ -60,7 +61,7 @@ double fisher_inverse_error(const design *d);
 sc_status fisher_build_inverse(design *d, bool *done);
 /* The row becomes the next pick. */
 void fisher_record(design *d, int64_t row, double gain);
-/* Takes n picks, whose vectors w and rows x stand on the host, from all gains, and puts them into S and A. */
+/* Takes n picks, whose vectors w and rows x stand on the host, from all gains, and puts them into A. */
 sc_status fisher_flush(design *d, int64_t n);
 
 /* --- fisher_pool.c --- */

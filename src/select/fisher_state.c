@@ -22,6 +22,27 @@ static sc_status measure_inverse(design *d)
     return status;
 }
 
+/* S of all rows chosen. It is only there to build A from, so it waits until that is asked for. */
+static sc_status sum_rows(design *d)
+{
+    sc_status status = SC_OK;
+    const int64_t dim = d->task->dim, n_given = d->task->n_given, n_chosen = n_given + d->t;
+    while (d->n_summed < n_chosen) {
+        const int64_t n = n_chosen - d->n_summed < FISHER_BLOCK ? n_chosen - d->n_summed : FISHER_BLOCK;
+        for (int64_t l = 0; l < n; l++) {
+            const int64_t c = d->n_summed + l,
+                          row = c < n_given ? d->task->given[c] : d->out[c - n_given].row;
+            for (int64_t k = 0; k < dim; k++)
+                d->x64[l * dim + k] = (double)d->task->x[row * dim + k];
+        }
+        SC_TRY(resident_push(&d->d_x64));
+        SC_TRY(d->ops->rank_update(NULL, d->d_s.device, d->d_x64.device, dim, n, 1));
+        d->n_summed += n;
+    }
+cleanup:
+    return status;
+}
+
 double fisher_inverse_error(const design *d)
 {
     return 2 * DBL_EPSILON * d->a_norm + sqrt(d->drift);
@@ -38,6 +59,7 @@ sc_status fisher_build_inverse(design *d, bool *done)
         SC_TRY(measure_inverse(d));
     if (!(DBL_EPSILON * d->trace * d->a_norm < 1e-11))
         return SC_OK;
+    SC_TRY(sum_rows(d));
     SC_TRY(d->ops->cholesky(NULL, d->d_l.device, d->d_s.device, dim, done));
     if (!*done)
         return SC_OK;
@@ -69,13 +91,11 @@ sc_status fisher_flush(design *d, int64_t n)
     double squares = 0;
     for (int64_t i = 0; i < n * dim; i++) {
         d->w32[i] = (float)d->w[i];
-        d->x64[i] = (double)d->x_rows[i];
-        d->trace += d->x64[i] * d->x64[i];
+        d->trace += (double)d->x_rows[i] * (double)d->x_rows[i];
         squares += d->w[i] * d->w[i];
     }
     SC_TRY(resident_push(&d->d_w));
     SC_TRY(resident_push(&d->d_w32));
-    SC_TRY(resident_push(&d->d_x64));
     SC_TRY(resident_push(&d->d_gains));
     SC_TRY(resident_push(&d->d_slack));
     SC_TRY(d->ops->design_flush(NULL, d->d_gains.device, d->d_slack.device, d->d_norms.device, d->d_x.device,
@@ -83,7 +103,6 @@ sc_status fisher_flush(design *d, int64_t n)
     SC_TRY(resident_pull(&d->d_gains));
     SC_TRY(resident_pull(&d->d_slack));
     SC_TRY(d->ops->rank_update(NULL, d->d_a.device, d->d_w.device, dim, n, -1));
-    SC_TRY(d->ops->rank_update(NULL, d->d_s.device, d->d_x64.device, dim, n, 1));
     d->drift += DBL_EPSILON * d->a_norm * DBL_EPSILON * d->a_norm;
     /* A only becomes smaller, so an old norm is a bound, too; to bring A from a card costs more than a tighter one is worth. */
     if (++d->n_unmeasured == MEASURED)
