@@ -19,11 +19,17 @@ sc_status cpu_rank_update(stream *s, double *a, const double *w, int64_t dim, in
     sc_status status = check_dim("rank_update", dim);
     if (status != SC_OK)
         return status;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dim *dim *b, dim))
-    for (int64_t i = 0; i < dim; i++)
-        for (int64_t j = 0; j < dim; j += COLUMNS)
-            combine16(a + i * dim + j, dim - j < COLUMNS ? dim - j : COLUMNS, w + i, dim, w + j, dim, b,
-                      sign);
+    /* Some columns of w stay in the first cache while some rows of a pass. */
+    const int64_t blocks = (dim + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(dim *dim *b, blocks))
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t first = block * PANEL, end = dim - first < PANEL ? dim : first + PANEL;
+        for (int64_t strip = 0; strip < dim; strip += PANEL)
+            for (int64_t i = first; i < end; i++)
+                for (int64_t j = strip; j < strip + PANEL && j < dim; j += COLUMNS)
+                    combine16(a + i * dim + j, dim - j < COLUMNS ? dim - j : COLUMNS, w + i, dim, w + j, dim,
+                              b, sign);
+    }
     return SC_OK;
 }
 
