@@ -269,9 +269,8 @@ static json_t *closed_json(const preview *p)
 static json_t *device_json(const preview *p)
 {
     const rows_plan *rows = &p->rows;
-    json_t *root = json_pack("{s:I,s:I}", "device_bytes",
-                             (json_int_t)(estimate_device_bytes(&p->e) + (int64_t)rows->device_bytes),
-                             "device_free_bytes", (json_int_t)rows->left);
+    const json_int_t bytes = estimate_device_bytes(&p->e) + (int64_t)rows->device_bytes;
+    json_t *root = json_pack("{s:I,s:I}", "device_bytes", bytes, "device_free_bytes", (json_int_t)rows->left);
     if (p->e.n_rows > 0) {
         json_object_set_new(root, "rows_on_device",
                             json_string(rows->rows < p->e.n_rows ? "streamed" : "all"));
