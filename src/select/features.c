@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "select/avx2.h"
 
 enum { COLUMNS = 512 };
 
@@ -87,15 +88,6 @@ void features_close(features *f)
     npy_close(&f->file);
     *f = (features){0};
 }
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define AVX2 __attribute__((target("avx2")))
-#define HAS_AVX2() __builtin_cpu_supports("avx2")
-#else
-#define AVX2
-#define HAS_AVX2() 0
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 /* Sums and extremes of columns first .. first + width - 1, rows in order; width at most COLUMNS. */
 typedef struct column_sums {

@@ -6,14 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__)
-#define AVX2 __attribute__((target("avx2")))
-#define HAS_AVX2() __builtin_cpu_supports("avx2")
-#else
-#define AVX2
-#define HAS_AVX2() 0
-#endif
+#include "select/avx2.h"
 
 static const double DEEPEST = 88; /* above |log FLT_MIN|: no slope is lower */
 
