@@ -137,8 +137,8 @@ void show_progress(void *user, const sc_progress *p)
     partial->bench->describe(line);
 }
 
-sc_status run_strategy(const Bench &b, const strategy *s, const clustering &clusters, int64_t n,
-                       int64_t budget, std::vector<selection_pick> &picks)
+sc_status run_strategy(const Bench &b, const strategy *s, clustering &clusters, int64_t n, int64_t budget,
+                       std::vector<selection_pick> &picks)
 {
     limits open = {};
     selection_task task = {};
@@ -150,7 +150,8 @@ sc_status run_strategy(const Bench &b, const strategy *s, const clustering &clus
     task.n = n;
     task.dim = b.dim;
     task.budget = budget;
-    task.p = clusters.p;
+    task.p = clusters.distributions.p;
+    task.distributions = &clusters.distributions;
     task.entropy = clusters.entropy;
     task.labels = clusters.kmeans.labels;
     task.k = clusters.kmeans.k;
@@ -202,10 +203,11 @@ void bench_select(const Options &o)
         start = seconds_now();
         ok(clustering_make(b.dev, &rows, &options, &clusters));
         cluster_seconds = seconds_now() - start;
-        centred_free(&rows);
         if (!o.write_p.empty()) {
             const int64_t shape[] = {b.n, clusters.kmeans.k};
-            ok(npy_write(o.write_p.c_str(), NPY_F8, 2, shape, clusters.p));
+            if (!clusters.distributions.p)
+                fail(11, "the distributions are more than an eighth of the memory that is free");
+            ok(npy_write(o.write_p.c_str(), NPY_F8, 2, shape, clusters.distributions.p));
         }
     }
     /* The first launches load the kernels. */
@@ -225,7 +227,7 @@ void bench_select(const Options &o)
             .number("seconds", seconds)
             .number("objective", picks.back().objective)
             .raw("objective_at", objectives(picks));
-        if (clusters.p)
+        if (clusters.kmeans.k > 0)
             line.number("clusters", static_cast<double>(clusters.kmeans.k))
                 .number("centre_seconds", centre_seconds)
                 .number("cluster_seconds", cluster_seconds)
@@ -233,6 +235,7 @@ void bench_select(const Options &o)
         b.describe(line);
     }
     clustering_free(&clusters);
+    centred_free(&rows);
 }
 
 // --- k-means ------------------------------------------------------------------------------------------------------
@@ -249,9 +252,8 @@ void bench_kmeans(const Options &o)
     double seconds = 0;
     ok(features_centre(b.x, b.n, b.dim, &rows));
     for (int64_t j = 0; j < k; j++)
-        std::memcpy(&centres[j * b.dim], rows.x + j * (b.n / k) * b.dim,
-                    static_cast<size_t>(b.dim) * sizeof(float));
-    ok(kmeans_rows_open(b.table, rows.x, b.n, b.dim, k, &x));
+        centred_fill(&rows, j * (b.n / k), 1, &centres[j * b.dim]);
+    ok(kmeans_rows_open(b.table, &rows, k, &x));
     ok(b.table->synchronise(nullptr));
     options.k = k;
     options.centres = centres.data();

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdlib>
+#include <set>
 #include <cstring>
 #include <string>
 
@@ -88,9 +90,16 @@ TEST(Device, RefusesImpossibleThreads)
     EXPECT_EQ(open_status(options("cpu", "auto", 1 << 20)), SC_USAGE);
 }
 
-TEST(Device, TheTableLacksNothing)
+// It works on the host's memory, so it lacks what moves data between two, and what lists the rows that stay on a card.
+TEST(Device, TheTableLacksOnlyWhatACardNeeds)
 {
+#define LACKS(entry) offsetof(ops, entry) / sizeof(void *)
+    const std::set<size_t> lacks = {LACKS(memory_left),  LACKS(alloc_pinned),          LACKS(release_pinned),
+                                    LACKS(stream_open),  LACKS(stream_close),          LACKS(stream_wait),
+                                    LACKS(gemm_library), LACKS(design_peaks),          LACKS(design_above),
+                                    LACKS(design_put),   LACKS(design_above_workspace)};
+#undef LACKS
     const void *const *entry = reinterpret_cast<const void *const *>(cpu_ops());
     for (size_t i = 0; i < sizeof(ops) / sizeof(void *); i++)
-        EXPECT_NE(entry[i], nullptr) << "entry " << i;
+        EXPECT_EQ(entry[i] == nullptr, lacks.count(i) == 1) << "entry " << i;
 }
