@@ -3,7 +3,8 @@
  * Labels are those of float64 arithmetic on mean-centred rows, sums run in row order, and random numbers are keyed:
  * the same input gives the same bytes for any number of threads. Empty clusters are given the row that lies
  * farthest from its centre. O(n k dim) an iteration at most: rows that cannot have changed sides are left out, which
- * changes nothing (Hamerly 2010). Memory: n dim floats beside the rows. */
+ * changes nothing (Hamerly 2010). Memory: 40 n bytes beside the rows, and n dim floats where that is
+ * less than an eighth of what is free. */
 #ifndef SEEDCORN_KMEANS_H
 #define SEEDCORN_KMEANS_H
 

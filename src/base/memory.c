@@ -116,11 +116,21 @@ int64_t memory_available_in(const char *root)
     return lower(kilobytes < 0 ? -1 : kilobytes * 1024, left_to_groups(root));
 }
 
+/* What the environment says, -1: nothing, or no number of bytes. */
+static int64_t memory_told(void)
+{
+    const char *told = getenv("SEEDCORN_MEMORY");
+    char *end;
+    if (!told || *told < '0' || *told > '9')
+        return -1;
+    const int64_t bytes = strtoll(told, &end, 10);
+    return *end == 0 ? bytes : -1;
+}
+
 int64_t memory_available(void)
 {
     struct rlimit limit;
-    const char *told = getenv("SEEDCORN_MEMORY");
-    int64_t left = told && *told ? strtoll(told, NULL, 10) : -1;
+    int64_t left = memory_told();
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         const int64_t most = limit.rlim_cur < INT64_MAX ? (int64_t)limit.rlim_cur : INT64_MAX;
         const int64_t pages = number_in("/proc/self/statm", NULL), size = pages * sysconf(_SC_PAGESIZE);

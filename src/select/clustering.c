@@ -113,7 +113,12 @@ void clustering_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *t
     if (kept)
         estimate_array_add(out, "distributions over the clusters", n * k, sizeof(double));
     else
-        estimate_resident_add(out, "distributions that are looked at", made * (k + 1 + dim), sizeof(double));
+        estimate_resident_add(out, "distributions that are looked at",
+                              made * ((k + 1) * cell + dim * (int64_t)sizeof(float)) +
+                                  (int64_t)(table->cluster_softmax_workspace
+                                                ? table->cluster_softmax_workspace(made, k, dim)
+                                                : 0),
+                              1);
     estimate_phase_begin(out);
     estimate_part_add(out, "softmax: centres", 0, 0, k * dim * (int64_t)sizeof(float));
     estimate_part_add(out, "softmax: a part of the distributions", kept ? 0 : part * k, sizeof(double),

@@ -38,7 +38,7 @@ void estimate_part_add(estimate *e, const char *name, int64_t n, size_t size, in
 /* Rows that select/rows.h brings to the device; how many at a time depends on what all else takes. */
 void estimate_rows_pass(estimate *e, int64_t n, int64_t dim);
 /* Rows about their mean: their copy, or the block that is moved at a time where there is none. */
-void estimate_centred(estimate *out, int64_t n, int64_t dim);
+void estimate_centred(estimate *e, int64_t n, int64_t dim);
 /* What is added in between is given back at the end. Phases follow each other. */
 void estimate_phase_begin(estimate *e);
 void estimate_phase_end(estimate *e);

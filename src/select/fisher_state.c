@@ -30,6 +30,7 @@ static sc_status sum_rows(design *d)
     sc_status status = SC_OK;
     const int64_t dim = d->task->dim, n_given = d->task->n_given, n_chosen = n_given + d->t;
     while (d->n_summed < n_chosen) {
+        SC_TRY(d->ops->synchronise(NULL)); /* x64 may still be on its way to a card */
         const int64_t n = n_chosen - d->n_summed < FISHER_BLOCK ? n_chosen - d->n_summed : FISHER_BLOCK;
         for (int64_t l = 0; l < n; l++) {
             const int64_t c = d->n_summed + l,
@@ -118,7 +119,7 @@ sc_status fisher_check_table(const ops *table)
 {
     if (!table->design_flush || !table->design_pool || !table->design_pool_workspace || !table->rank_update ||
         !table->cholesky || !table->cholesky_inverse || !table->cholesky_inverse_workspace ||
-        (table != cpu_ops() && !table->design_peaks))
+        (table != cpu_ops() && (!table->design_peaks || !table->design_above || !table->design_put)))
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_pool; use --device cpu",
                        table->name);
     return SC_OK;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "select/js.h"
 #include "select/order.h"
 #include "select/resident.h"
@@ -24,7 +25,7 @@
 #include "select/tangents.h"
 
 /* ROW_COST: of a row in making a pool, in looks at one inside */
-enum { FIRST = 4, BINS = 64, ROW_COST = 4 };
+enum { FIRST = 4, BINS = 64, ROW_COST = 4, ROW_BYTES = 48 /* of a row of the pool, beside its slopes */ };
 
 /* Rows outside of the pool, by the reach they had when it was made. */
 typedef struct reach_bin {
@@ -448,7 +449,8 @@ static sc_status pick_round(scan *s, selection_pick *picks, progress *p)
     }
     const double round = ROW_COST * (double)s->n_left;
     const double inside = (double)(s->t - s->t_then) * (double)s->m;
-    if (inside < round)
+    const int64_t cell = (int64_t)sizeof(float) * s->task->k + ROW_BYTES;
+    if (s->t == s->t_then || (inside < round && memory_affords(2 * s->pool_size * cell)))
         s->pool_size *= 2;
     else if (inside > 8 * round && s->pool_size > JS_POOL)
         s->pool_size /= 2;

@@ -13,9 +13,11 @@ static const double DEEPEST = 88; /* above |log FLT_MIN|: no slope is lower */
 void tangents_open(tangents *t, int64_t k, double weight)
 {
     const double deep = 1 + log((double)k), width = (double)k + 16;
-    /* The planes', and the sums and products of entropies, distributions and slopes in double. */
-    *t = (tangents){
-        .k = k, .weight = weight, .slack = weight * (0x1p-44 * deep * deep + 0x1p-51 * width * DEEPEST)};
+    /* The planes', and the sums and products of entropies, distributions and slopes in double; and that of the score,
+     * of which alpha H(p) is a part whatever the weight is. */
+    *t = (tangents){.k = k,
+                    .weight = weight,
+                    .slack = weight * (0x1p-44 * deep * deep + 0x1p-51 * width * DEEPEST) + 0x1p-50 * deep};
 }
 
 static void free_slots(tangents *t)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "model/model.h"
 #include "seedcorn/train.h"
 
@@ -22,7 +23,8 @@ typedef struct probe {
 } probe;
 
 /* A request like those that such models are for; a folder without a tokenizer is asked about ids of all ranges. */
-static sc_status choose_ids(const model *m, probe *p)
+/* A request's tokens. */
+static sc_status encode_request(const model *m, const char *tokenizer_json, probe *p)
 {
     static const char request[] =
         "I loved slow, thoughtful science fiction about lonely people far from home, and a noir with rain in "
@@ -31,23 +33,35 @@ static sc_status choose_ids(const model *m, probe *p)
     sc_status status = SC_OK;
     tokenizer *t = NULL;
     token_ids ids = {0};
+    SC_TRY(tokenizer_open(tokenizer_json, &t));
+    SC_TRY(model_check_tokenizer(m, t));
+    SC_TRY(tokenizer_encode(t, request, strlen(request), false, &ids));
+    p->n = ids.n < COMPARED ? (int64_t)ids.n : COMPARED;
+    memcpy(p->ids, ids.ids, (size_t)p->n * sizeof *p->ids);
+cleanup:
+    token_ids_free(&ids);
+    tokenizer_close(t);
+    return status;
+}
+
+/* Without a tokenizer, or with one that we do not read, which merging does not need: ids spread over the vocabulary. */
+static sc_status choose_ids(const model *m, probe *p)
+{
+    sc_status status = SC_OK;
     char *path = path_join(m->folder, "tokenizer.json");
     if (path == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
     p->n = COMPARED;
     for (int64_t i = 0; i < COMPARED; i++)
         p->ids[i] = (int32_t)(i * m->config.vocab_size / COMPARED);
-    if (file_exists(path)) {
-        SC_TRY(tokenizer_open(path, &t));
-        SC_TRY(model_check_tokenizer(m, t));
-        SC_TRY(tokenizer_encode(t, request, strlen(request), false, &ids));
-        p->n = ids.n < COMPARED ? (int64_t)ids.n : COMPARED;
-        memcpy(p->ids, ids.ids, (size_t)p->n * sizeof *p->ids);
+    if (file_exists(path))
+        status = encode_request(m, path, p);
+    if (status == SC_BAD_INPUT) {
+        log_warn("merge: rounding is measured on tokens spread over the vocabulary: %s", sc_last_error());
+        status = SC_OK;
     }
     p->n = p->n < m->config.max_positions ? p->n : m->config.max_positions;
 cleanup:
-    token_ids_free(&ids);
-    tokenizer_close(t);
     free(path);
     return status;
 }

@@ -1,4 +1,5 @@
-/* Holding dialogues back by groups: what grew from the same seed is of one group. */
+/* Holding dialogues back by groups: what grew from reviews of the same item is of one group, since each dialogue quotes
+ * several of them. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 #include "train/trainer.h"
 
 typedef struct member {
-    char *key; /* the seed as JSON; NULL: a group of its own */
+    char *key; /* the seed's item, or else its rows, as JSON; NULL: a group of its own */
     int64_t row, group;
 } member;
 
@@ -39,11 +40,12 @@ static void number_groups(member *members, size_t n)
 
 static sc_status seed_key(const dialogue *d, char **key)
 {
-    const json_t *rows = json_object_get(json_object_get(d->extra, "seed"), "rows");
+    const json_t *from = json_object_get(d->extra, "seed");
+    const json_t *item = json_object_get(from, "parent_asin"), *rows = json_object_get(from, "rows");
     *key = NULL;
-    if (json_array_size(rows) == 0)
+    if (!json_is_string(item) && json_array_size(rows) == 0)
         return SC_OK;
-    *key = json_dumps(rows, JSON_COMPACT);
+    *key = json_dumps(json_is_string(item) ? item : rows, JSON_COMPACT | JSON_ENCODE_ANY);
     return *key != NULL ? SC_OK : sc_fail(SC_MEMORY, "memory does not suffice for the validation split");
 }
 
@@ -81,7 +83,7 @@ sc_status train_split(const dialogues *d, double share, uint64_t seed, example_s
     }
     if (taken == n)
         SC_TRY(sc_fail(SC_BAD_INPUT,
-                       "a validation share of %g leaves none of %lld dialogues from %lld seeds to train on",
+                       "a validation share of %g leaves none of %lld dialogues from %lld items to train on",
                        share, (long long)n, (long long)n_groups));
     for (int64_t i = 0; i < n; i++)
         if (out[members[i].group])

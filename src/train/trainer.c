@@ -39,11 +39,21 @@ static json_t *settings_of(const trainer *t)
     return s;
 }
 
+/* Of its tensors and of its configuration, which says how they are scaled. */
 static sc_status hash_adapter(const char *folder, char hex[65])
 {
-    char *path = path_join(folder, "adapter_model.safetensors");
-    sc_status status = path ? file_sha256(path, hex) : sc_fail(SC_MEMORY, "memory does not suffice");
-    free(path);
+    sc_status status = SC_OK;
+    char both[2 * 64 + 1];
+    char *tensors = path_join(folder, "adapter_model.safetensors");
+    char *config = path_join(folder, "adapter_config.json");
+    if (!tensors || !config)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
+    SC_TRY(file_sha256(tensors, both));
+    SC_TRY(file_sha256(config, both + 64));
+    sha256_hex(both, 2 * 64, hex);
+cleanup:
+    free(tensors);
+    free(config);
     return status;
 }
 

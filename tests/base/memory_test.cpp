@@ -92,5 +92,9 @@ TEST_F(Memory, IsNoMoreThanOneSays)
     setenv("SEEDCORN_MEMORY", "1000000000000000", 1);
     EXPECT_GT(memory_available(), 5000000);
     EXPECT_LT(memory_available(), 2 * free);
+    for (const char *none : {"", "4G", "much", "-3"}) {
+        setenv("SEEDCORN_MEMORY", none, 1);
+        EXPECT_GT(memory_available(), 5000000) << none;
+    }
     unsetenv("SEEDCORN_MEMORY");
 }

@@ -125,8 +125,32 @@ TEST(Split, DialoguesWithoutASeedStandAlone)
     EXPECT_EQ(split(d, 0.01, 1).held.size(), 1u) << "at least one";
     EXPECT_EQ(split(d, 0, 1).held.size(), 0u);
     const Seeded same(std::vector<int>(10, 4));
-    EXPECT_EQ(split(same, 0.1, 1).status, SC_BAD_INPUT) << "one seed cannot be divided";
-    EXPECT_TRUE(mentions(sc_last_error(), "1 seeds")) << sc_last_error();
+    EXPECT_EQ(split(same, 0.1, 1).status, SC_BAD_INPUT) << "one item cannot be divided";
+    EXPECT_TRUE(mentions(sc_last_error(), "1 items")) << sc_last_error();
+}
+
+// Dialogues of one item quote the same reviews, whichever of them they grew from.
+TEST(Split, ReviewsOfOneItemStayTogether)
+{
+    std::vector<dialogue> rows(12);
+    for (size_t i = 0; i < rows.size(); i++)
+        rows[i].extra = json_pack("{s:{s:[i,i],s:s}}", "seed", "rows", static_cast<int>(i),
+                                  static_cast<int>(i + 1) % 12, "parent_asin",
+                                  i % 3 == 0   ? "a"
+                                  : i % 3 == 1 ? "b"
+                                               : "c");
+    dialogues d = {};
+    d.rows = rows.data();
+    d.n = rows.size();
+    example_set training = {}, held = {};
+    ASSERT_OK(train_split(&d, 0.1, 3, &training, &held));
+    ASSERT_EQ(held.n, 4);
+    for (int64_t k = 0; k < held.n; k++)
+        EXPECT_EQ(held.list[k] % 3, held.list[0] % 3);
+    free(training.list);
+    free(held.list);
+    for (dialogue &row : rows)
+        json_decref(row.extra);
 }
 
 TEST_F(Validation, AFileIsMeasuredAndTheBestIsWritten)
