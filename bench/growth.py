@@ -142,7 +142,7 @@ def plot(path, picture):
 
     lines = [json.loads(line) for line in open(path)]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
-    panels = [("seconds", "seconds", lambda l: l["prepare_seconds"] + l["seconds"]),
+    panels = [("seconds", "processor seconds, clustering included", lambda l: l["cpu_seconds"]),
               ("passes", "passes over the rows", lambda l: l["passes"]),
               ("memory", "memory beside the file, share of it", lambda l: l["beside_bytes"] / l["file_bytes"])]
     for axis, (name, label, value) in zip(axes, panels):
@@ -157,6 +157,9 @@ def plot(path, picture):
                     name_of += f": N^{exponent(points):.2f}"
                 axis.plot(*zip(*points), style, label=name_of, markersize=4)
         axis.set_xscale("log")
+        sizes = sorted({l["rows"] for l in lines})
+        axis.set_xticks(sizes, [f"{n / 1e6:g}M" if n >= 1_000_000 else f"{n // 1000}k" for n in sizes])
+        axis.minorticks_off()
         if name == "seconds":
             axis.set_yscale("log")
         else:
