@@ -97,7 +97,11 @@ TEST_F(RealReviews, EveryStrategyOnEveryView)
 {
     int n;
     const strategy *all = strategy_list(&n);
-    for (const char *view : {"semantic", "metadata", "user", "semantic+metadata+user"})
+    std::vector<const char *> views = {"semantic", "metadata", "user", "semantic+metadata+user"};
+#ifdef __SANITIZE_ADDRESS__ // which takes ten times as long
+    views = {"semantic+metadata+user"};
+#endif
+    for (const char *view : views)
         for (int s = 0; s < n; s++) {
             SCOPED_TRACE(std::string(all[s].name) + " on " + view);
             double objective = NAN;
@@ -105,7 +109,8 @@ TEST_F(RealReviews, EveryStrategyOnEveryView)
             EXPECT_EQ(rows.size(), 40u);
             EXPECT_EQ(std::set<int64_t>(rows.begin(), rows.end()).size(), rows.size());
             EXPECT_TRUE(std::isfinite(objective));
-            if (std::string(all[s].name) == "kmeans") // has as many clusters as the budget says
+            if (std::string(all[s].name) == "kmeans" ||
+                view != views.back()) // kmeans has as many clusters as picks
                 continue;
             const std::vector<int64_t> fewer = select(all[s].name, view, 15);
             EXPECT_EQ(fewer, std::vector<int64_t>(rows.begin(), rows.begin() + 15));
