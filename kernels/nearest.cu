@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(FEW_THREADS) few_kernel(nearest_task t)
     const int64_t groups = (int64_t)gridDim.x * (FEW_THREADS / MEASURING);
     for (int64_t row = (int64_t)blockIdx.x * (FEW_THREADS / MEASURING) + threadIdx.x / MEASURING; row < t.n;
          row += groups) {
-        if (!few_left(t, row))
-            continue;
+        if (t.from[row] >= t.to || !few_left(t, row))
+            continue; /* and where nothing is left no lane waits for the others */
         double least = t.dist2[row];
         for (int64_t c = t.from[row]; c < t.to; c++)
             least = fmin(least, distance_8(t.rows.x + row * t.dim, t.centres.x + c * t.dim, t.dim));
