@@ -43,12 +43,13 @@ __global__ void __launch_bounds__(FEW_THREADS) few_kernel(nearest_task t)
     const int64_t groups = (int64_t)gridDim.x * (FEW_THREADS / MEASURING);
     for (int64_t row = (int64_t)blockIdx.x * (FEW_THREADS / MEASURING) + threadIdx.x / MEASURING; row < t.n;
          row += groups) {
-        if (t.from[row] >= t.to || !few_left(t, row))
-            continue; /* and where nothing is left no lane waits for the others */
-        double least = t.dist2[row];
+        if (!few_left(t, row))
+            continue;
+        const bool leader = threadIdx.x % MEASURING == 0; /* who alone reads and writes the row's distance */
+        double least = leader ? t.dist2[row] : 0;
         for (int64_t c = t.from[row]; c < t.to; c++)
             least = fmin(least, distance_8(t.rows.x + row * t.dim, t.centres.x + c * t.dim, t.dim));
-        if (threadIdx.x % MEASURING == 0)
+        if (leader)
             t.dist2[row] = least;
     }
 }
