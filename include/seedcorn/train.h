@@ -32,7 +32,7 @@ typedef struct sc_train_options {
     bool shuffle;             /* true; --no-shuffle */
     bool recompute;           /* false; true: less memory, a forward pass more; the same bits */
     int64_t rank;             /* 16 */
-    double alpha;             /* 32: scaling = alpha / rank */
+    double alpha;             /* 32: scaling = alpha / rank, or alpha / sqrt(rank) with rslora */
     bool rslora;              /* scaling = alpha / sqrt(rank) */
     bool dora;                /* a magnitude for each output of an adapted layer */
     const char *targets;      /* "all-linear", or a list "q_proj,v_proj" */
@@ -50,7 +50,8 @@ typedef struct sc_train_options {
 } sc_train_options;
 
 typedef struct sc_train_result {
-    int64_t n_steps, n_examples, n_cut, n_tokens, n_supervised;
+    int64_t n_steps, n_examples, n_tokens, n_supervised;
+    int64_t n_cut;                /* dialogues cut at max_tokens, held back ones among them */
     int64_t first_step;           /* the step this call began with: >0 after a resume */
     double first_loss, last_loss; /* nats per supervised token, mean of a step */
     int64_t n_validation;         /* dialogues held back */

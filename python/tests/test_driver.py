@@ -242,10 +242,14 @@ def test_predict_needs_centres_of_the_same_width():
 
 def test_ctrl_c_stops_a_long_selection():
     x = rows(20000, 256)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        seedcorn.Selector("kmeans", 5000).fit(x)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            seedcorn.Selector("kmeans", 5000).fit(x)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 20
     assert len(seedcorn.Selector("random", 3).fit(x).rows_) == 3  # and the next call is not stopped
 

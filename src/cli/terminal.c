@@ -26,6 +26,7 @@ static void clear_bar(void)
 static void print_marked(const char *message)
 {
     static const char open[] = "\xe2\x9f\xa6", shut[] = "\xe2\x9f\xa7";
+    bool green = false;
     while (*message != '\0') {
         const bool opens = strncmp(message, open, 3) == 0, shuts = strncmp(message, shut, 3) == 0;
         if (opens)
@@ -33,8 +34,11 @@ static void print_marked(const char *message)
         fwrite(message, 1, opens || shuts ? 3 : 1, stderr);
         if (shuts)
             fputs("\033[0m", stderr);
+        green = opens || (green && !shuts);
         message += opens || shuts ? 3 : 1;
     }
+    if (green) /* a long message is cut */
+        fputs("\033[0m", stderr);
     fputc('\n', stderr);
 }
 

@@ -1,5 +1,6 @@
 /* Writing safetensors: the header is planned first, the data streamed after it. Shards wait as
  * temporary files until the last byte came, then all of them are renamed, the index last. */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,59 @@ static sc_status write_index(const safetensors_writer *w, const char *path)
     return status;
 }
 
+/* "<stem>-00002-of-00003.safetensors", of any two numbers. */
+static bool is_shard_of(const char *name, const char *stem)
+{
+    const size_t length = strlen(stem);
+    if (strncmp(name, stem, length) != 0)
+        return false;
+    name += length;
+    for (const char *form = "-#-of-#" SUFFIX; *form != '\0'; form++) {
+        const size_t digits = strspn(name, "0123456789");
+        if (*form == '#' ? digits < 5 : *name != *form)
+            return false;
+        name += *form == '#' ? digits : 1;
+    }
+    return *name == '\0';
+}
+
+static bool is_written(const safetensors_writer *w, const char *name)
+{
+    for (size_t i = 0; i < w->n_shards; i++)
+        if (strcmp(path_base(w->shards[i].path), name) == 0)
+            return true;
+    return false;
+}
+
+/* Shards of an earlier file with another number of them. */
+static sc_status remove_other_shards(const safetensors_writer *w)
+{
+    sc_status status = SC_OK;
+    DIR *dir = NULL;
+    char *path = NULL, *folder = NULL;
+    const size_t length = (size_t)(path_base(w->stem) - w->stem);
+    SC_TRY(sc_strdup(&folder, length > 0 ? w->stem : "."));
+    folder[length > 0 ? length : 1] = '\0';
+    dir = opendir(folder);
+    if (dir == NULL)
+        SC_TRY(sc_fail_errno(SC_IO, "cannot read the folder %s", folder));
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        if (!is_shard_of(e->d_name, path_base(w->stem)) || is_written(w, e->d_name))
+            continue;
+        free(path);
+        path = path_join(folder, e->d_name);
+        if (path == NULL)
+            SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a path in %s", folder));
+        SC_TRY(file_remove_tree(path));
+    }
+cleanup:
+    if (dir != NULL)
+        closedir(dir);
+    free(path);
+    free(folder);
+    return status;
+}
+
 /* A reader prefers X.safetensors to the index, so that what the other layout left behind must go. */
 static sc_status remove_other_layout(const safetensors_writer *w, const char *index_path)
 {
@@ -203,6 +257,7 @@ static sc_status remove_other_layout(const safetensors_writer *w, const char *in
     strbuf_printf(&single, "%s" SUFFIX, w->stem);
     SC_TRY(strbuf_status(&single));
     SC_TRY(file_remove_tree(w->n_shards == 1 ? index_path : single.data));
+    SC_TRY(remove_other_shards(w));
 cleanup:
     strbuf_free(&single);
     return status;

@@ -93,9 +93,11 @@ static sc_status full_match(const char *expression, const char *module, const ch
         SC_TRY(sc_fail(SC_MEMORY, "No memory for a regular expression."));
     code = pcre2_match(compiled, (PCRE2_SPTR)module, PCRE2_ZERO_TERMINATED, 0,
                        PCRE2_ANCHORED | PCRE2_ENDANCHORED, data, NULL);
-    if (code < 0 && code != PCRE2_ERROR_NOMATCH)
-        SC_TRY(sc_fail(SC_BAD_INPUT, "%s: the regular expression \"%.80s\" takes too long on \"%s\".", path,
-                       expression, module));
+    if (code < 0 && code != PCRE2_ERROR_NOMATCH) {
+        pcre2_get_error_message(code, reason, sizeof reason);
+        SC_TRY(sc_fail(SC_BAD_INPUT, "%s: \"%.80s\" cannot be compared with \"%s\": %s.", path, expression,
+                       module, (const char *)reason));
+    }
     *matches = code >= 0;
 cleanup:
     pcre2_match_data_free(data);

@@ -25,6 +25,16 @@ static int64_t aligned(int64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int64_t at_least_one(int64_t bytes) /* buffer_need's smallest */
 {
     return bytes > 0 ? bytes : 1;
@@ -66,37 +76,53 @@ static void plan_adapter(const model *m, model_memory *out)
 static void plan_head(const model *m, const memory_task *task, model_memory *out)
 {
     const int64_t size = (int64_t)dtype_size(m->dtype), dim = m->config.dim, vocab = m->config.vocab_size;
-    const int64_t n = task->n_supervised, rows = n < LOSS_ROWS ? n : LOSS_ROWS;
+    const int64_t n = task->training.n_supervised, held = task->validation.n_supervised,
+                  most = larger(n, held);
     out->head = aligned(4 * n * dim * size) + n * (int64_t)sizeof(float); /* gathered rows, lengths */
-    out->head += rows * vocab * (int64_t)sizeof(float);
-    out->head += m->dtype == DTYPE_F32 ? 0 : rows * vocab * size;
-    out->head += 3 * n * (int64_t)sizeof(float); /* rows, targets, losses */
-    out->head += task->validates ? n * dim * size : 0;
+    out->head += smaller(most, LOSS_ROWS) * vocab * (int64_t)sizeof(float);
+    out->head += m->dtype == DTYPE_F32 ? 0 : smaller(n, LOSS_ROWS) * vocab * size;
+    out->head += 3 * most * (int64_t)sizeof(float); /* rows, targets, losses */
+    out->head += held * dim * size;
 }
 
-static sc_status plan_pass(model *m, const memory_task *task, model_memory *out)
+static int64_t scratch_bytes(model *m, const memory_batch *b, bool training)
 {
     const model_config *c = &m->config;
-    const attention_shape shape = {.n_seqs = task->n_seqs,
-                                   .n_tokens = task->n_tokens,
-                                   .max_seqlen = task->longest,
+    const attention_shape shape = {.n_seqs = b->n_seqs,
+                                   .n_tokens = b->n_tokens,
+                                   .max_seqlen = b->longest,
                                    .n_heads = c->n_heads,
                                    .n_kv_heads = c->n_kv_heads,
                                    .head_dim = c->head_dim,
                                    .q_stride = (int64_t)c->n_heads * c->head_dim,
                                    .kv_stride = (int64_t)c->n_kv_heads * c->head_dim};
-    const pass p = {
-        .m = m, .n = task->n_tokens, .packed = &shape, .dropout = m->lora != NULL ? m->lora->dropout : 0};
+    const pass p = {.m = m,
+                    .n = b->n_tokens,
+                    .packed = &shape,
+                    .dropout = training && m->lora != NULL ? m->lora->dropout : 0};
+    return at_least_one((int64_t)pass_scratch_bytes(&p, training));
+}
+
+/* Validation keeps no activations; both use the same buffers, each as large as the larger need. */
+static sc_status plan_pass(model *m, const memory_task *task, model_memory *out)
+{
+    const memory_batch *t = &task->training, *v = &task->validation;
     sc_status status = SC_OK;
     size_t block = 0, residual = 0, total = 0;
-    SC_TRY(activation_bytes(m, task->n_tokens, &block, &residual, &total));
+    SC_TRY(activation_bytes(m, t->n_tokens, &block, &residual, &total));
     out->activations = (int64_t)total;
-    SC_TRY(gradient_bytes(m, task->n_tokens, &total));
+    SC_TRY(gradient_bytes(m, t->n_tokens, &total));
     out->activation_gradients = (int64_t)total;
-    out->scratch = at_least_one((int64_t)pass_scratch_bytes(&p, true));
+    out->scratch = scratch_bytes(m, t, true);
+    if (v->n_tokens > 0) {
+        SC_TRY(block_layout(m, v->n_tokens, false, &total));
+        out->activations = larger(out->activations, (int64_t)total);
+        out->scratch = larger(out->scratch, scratch_bytes(m, v, false));
+    }
     /* ids and positions, the rows' keys, and where sequences begin */
-    out->batch = task->n_tokens * (2 * (int64_t)sizeof(int32_t) + (int64_t)sizeof(uint64_t)) +
-                 (task->n_seqs + 1) * (int64_t)sizeof(int32_t);
+    out->batch =
+        larger(t->n_tokens, v->n_tokens) * (2 * (int64_t)sizeof(int32_t) + (int64_t)sizeof(uint64_t)) +
+        (larger(t->n_seqs, v->n_seqs) + 1) * (int64_t)sizeof(int32_t);
 cleanup:
     return status;
 }

@@ -60,7 +60,7 @@ typedef struct lora_layer {
 typedef struct lora {
     int32_t rank;                  /* where no pattern says otherwise; so alpha and scaling */
     int32_t max_rank;              /* of all layers */
-    float alpha, scaling, dropout; /* scaling = alpha / rank */
+    float alpha, scaling, dropout; /* scaling as of a layer with this rank and alpha */
     bool rslora, dora;
     bool targets[N_LINEARS];
     lora_layer (*layers)[N_LINEARS]; /* [n_layers] */
@@ -117,6 +117,8 @@ sc_status model_lora_merge(model *m);
 /* Writes a Hugging Face folder: config, tokenizer files copied, weights as `file_type`, in several files where they
  * take more than shard_bytes (0: 5 GB, as transformers). */
 sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes);
+/* Whether that takes several files and an index. */
+bool model_saves_shards(const model *m, dtype file_type, int64_t shard_bytes);
 
 /* A packed batch of token ids (host memory). */
 typedef struct packed_batch {
@@ -157,14 +159,16 @@ double model_head_operations(const model_config *c);
 sc_status model_outline(const char *folder, device *d, model **out);
 
 /* What a training run holds in memory. */
+typedef struct memory_batch { /* the most that one holds */
+    int64_t n_tokens, n_seqs;
+    int64_t longest; /* sequence */
+    int64_t n_supervised;
+} memory_batch;
 typedef struct memory_task {
-    bool full;                /* else an adapter: */
-    const char *init_adapter; /* the one in this folder, or NULL */
-    lora_options adapter;     /* else a new one */
-    bool validates;           /* model_loss is used, too */
-    int64_t n_tokens, n_seqs; /* of the largest batch */
-    int64_t longest;          /* sequence */
-    int64_t n_supervised;     /* rows of the largest batch */
+    bool full;                         /* else an adapter: */
+    const char *init_adapter;          /* the one in this folder, or NULL */
+    lora_options adapter;              /* else a new one */
+    memory_batch training, validation; /* the latter of model_loss alone, or of no tokens */
 } memory_task;
 typedef struct model_memory { /* bytes */
     int64_t mapped;  /* weights used where they lie in the file: the system may drop and read them again */

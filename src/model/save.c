@@ -78,7 +78,7 @@ cleanup:
     return status;
 }
 
-static sc_status write_weights(const model *m, const char *folder, dtype file_type, uint64_t shard_limit)
+static sc_status write_weights(const model *m, const char *folder, dtype file_type, uint64_t limit)
 {
     sc_status status = SC_OK;
     safetensors_writer *writer = NULL;
@@ -96,7 +96,7 @@ static sc_status write_weights(const model *m, const char *folder, dtype file_ty
                             .n_dims = p->cols == 1 ? 1 : 2,
                             .shape = {p->rows, p->cols}};
     }
-    SC_TRY(safetensors_writer_open(path, plan, (size_t)m->n_parameters, shard_limit, &writer));
+    SC_TRY(safetensors_writer_open(path, plan, (size_t)m->n_parameters, limit, &writer));
     for (int64_t i = 0; i < m->n_parameters; i++) {
         SC_TRY(check_cancelled());
         SC_TRY(write_weight(m, &m->parameters[i], file_type, writer, raw, converted));
@@ -120,6 +120,19 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
+static uint64_t shard_limit(int64_t shard_bytes)
+{
+    return shard_bytes > 0 ? (uint64_t)shard_bytes : SHARD_LIMIT;
+}
+
+bool model_saves_shards(const model *m, dtype file_type, int64_t shard_bytes)
+{
+    uint64_t bytes = 0;
+    for (int64_t i = 0; i < m->n_parameters; i++)
+        bytes += (uint64_t)(m->parameters[i].rows * m->parameters[i].cols) * dtype_size(file_type);
+    return m->n_parameters > 1 && bytes > shard_limit(shard_bytes);
+}
+
 sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes)
 {
     static const char *const copied[] = {"generation_config.json",
@@ -140,7 +153,7 @@ sc_status model_save(const model *m, const char *folder, dtype file_type, int64_
     for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++)
         SC_TRY(copy_file(m->folder, folder, copied[i]));
     SC_TRY(write_config(m, folder, file_type));
-    SC_TRY(write_weights(m, folder, file_type, shard_bytes > 0 ? (uint64_t)shard_bytes : SHARD_LIMIT));
+    SC_TRY(write_weights(m, folder, file_type, shard_limit(shard_bytes)));
 cleanup:
     return status;
 }

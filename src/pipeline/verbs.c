@@ -287,7 +287,7 @@ static const setting train_settings[] = {
     R("shuffle", shuffle, BOOL, false, "", NULL, "new order every epoch, by the seed"),
     R("recompute", recompute, BOOL, false, "", NULL, "less memory for a forward pass more; the same bits"),
     R("rank", rank, INT, false, "R", NULL, "lora"),
-    R("alpha", alpha, REAL, false, "A", NULL, "lora: scaling = alpha / rank"),
+    R("alpha", alpha, REAL, false, "A", NULL, "lora: scaling = alpha / rank, or its root with --rslora"),
     R("rslora", rslora, BOOL, false, "", NULL, "lora: scaling = alpha / sqrt(rank)"),
     R("dora", dora, BOOL, false, "", NULL, "lora: a magnitude for each output"),
     R("targets", targets, STRING, false, "LIST", NULL, "lora: all-linear, or q_proj,v_proj,..."),

@@ -124,7 +124,7 @@ static void begin(const als_options *o, const side *users, const side *items, fl
 
 static sc_status check_table(const ops *table)
 {
-    return table->als_gram && table->als_solve
+    return table->als_gram && table->als_gram_workspace && table->als_solve && table->als_solve_workspace
                ? SC_OK
                : sc_fail(SC_DEVICE,
                          "the device \"%s\" cannot find factors of users and items; use --device cpu",

@@ -193,7 +193,9 @@ cleanup:
 
 static sc_status check_table(const ops *table)
 {
-    if (!table->design_bait || !table->quadratic_forms || !table->sandwich || !table->cholesky)
+    if (!table->design_bait || !table->quadratic_forms || !table->sandwich || !table->sandwich_workspace ||
+        !table->cholesky || !table->cholesky_inverse || !table->cholesky_inverse_workspace ||
+        !table->rank_update)
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation design_bait; use --device cpu",
                        table->name);
     return SC_OK;

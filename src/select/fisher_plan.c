@@ -76,8 +76,14 @@ void fisher_plan(const selection_task *task, estimate *out)
                               sizeof(double) + sizeof(float));
         estimate_resident_add(out, "new gains and slack", 2 * n, sizeof(double));
     }
-    if (task->limits->group_offsets)
+    if (task->limits->group_offsets) {
         estimate_resident_add(out, "what the groups have left", task->limits->n_groups, sizeof(int64_t));
+        estimate_resident_add(out, "pool: its rows' groups", m * limits_widest(task->limits) + 2 * (m + 1),
+                              sizeof(int32_t));
+    }
+    /* A pick that rounding leaves in doubt, which may come at any time. */
+    estimate_array_add(out, "picks in doubt: what has been looked at", n, sizeof(uint8_t));
+    estimate_array_add(out, "picks in doubt: factor of S", dim * dim, sizeof(double));
     estimate_work_add(out, "products of blocks of picks with all rows",
                       2.0 * (double)n * (double)dim * (picks + before), 1 + (picks + before) / FISHER_BLOCK,
                       probe_flush);

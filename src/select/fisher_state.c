@@ -149,11 +149,8 @@ sc_status fisher_open(design *d, const selection_task *task, selection_pick *pic
     SC_TRY(sc_alloc(&d->picks, FISHER_BLOCK, sizeof *d->picks));
     SC_TRY(sc_alloc(&d->found, FISHER_BLOCK, sizeof *d->found));
     if (task->limits->group_offsets) {
-        const int64_t *offsets = task->limits->group_offsets;
-        size_t widest = 1, n_groups = (size_t)task->limits->n_groups;
-        for (int64_t i = 0; i < task->n; i++)
-            if ((size_t)(offsets[i + 1] - offsets[i]) > widest)
-                widest = (size_t)(offsets[i + 1] - offsets[i]);
+        const size_t n_groups = (size_t)task->limits->n_groups, most = (size_t)limits_widest(task->limits);
+        const size_t widest = most > 0 ? most : 1;
         SC_TRY(sc_alloc(&d->group_offsets, m + 1, sizeof *d->group_offsets));
         SC_TRY(sc_alloc(&d->groups, m * widest, sizeof *d->groups));
         SC_TRY(sc_alloc(&d->left, n_groups, sizeof *d->left));

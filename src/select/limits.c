@@ -209,6 +209,16 @@ int64_t limits_reach(const limits *l, int64_t budget)
     return l->group_offsets || l->costs || budget > l->n - closed ? l->n : budget + closed;
 }
 
+int64_t limits_widest(const limits *l)
+{
+    int64_t widest = 0;
+    for (int64_t i = 0; l->group_offsets && i < l->n; i++) {
+        const int64_t wide = l->group_offsets[i + 1] - l->group_offsets[i];
+        widest = wide > widest ? wide : widest;
+    }
+    return widest;
+}
+
 int64_t limits_bytes(const limits *l)
 {
     int64_t bytes = l->n * (int64_t)(sizeof *l->closed + sizeof *l->just_closed);

@@ -42,6 +42,8 @@ int64_t limits_likely(const limits *l, int64_t budget);
 /* Closes the row, the rows of every group that is full now, and those that are too dear now. Amortised O(1) for the
  * latter. */
 void limits_take(limits *l, int64_t row);
+/* The most groups that one of the rows is in; 0 without caps. */
+int64_t limits_widest(const limits *l);
 /* Bytes that it holds. */
 int64_t limits_bytes(const limits *l);
 

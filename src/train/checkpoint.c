@@ -65,10 +65,11 @@ static sc_status write_state(const char *folder, const checkpoint_state *s, cons
 {
     char *path = path_join(folder, "state.json");
     json_t *state =
-        json_pack("{s:I,s:f,s:f,s:I,s:I,s:I,s:f,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
+        json_pack("{s:I,s:f,s:f,s:I,s:I,s:I,s:f,s:I,s:I,s:O}", "step", (json_int_t)s->step, "first_loss",
                   s->first_loss, "last_loss", s->last_loss, "tokens", (json_int_t)s->n_tokens, "supervised",
                   (json_int_t)s->n_supervised, "best_step", (json_int_t)s->best_step, "best_loss",
-                  s->best_loss, "worse", (json_int_t)s->n_worse, "settings", settings);
+                  s->best_loss, "worse", (json_int_t)s->n_worse, "validated_step",
+                  (json_int_t)s->validated_step, "settings", settings);
     sc_status status = path != NULL && state != NULL
                            ? json_write_file(path, state)
                            : sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint");
@@ -237,6 +238,29 @@ cleanup:
     return status;
 }
 
+/* What later code relies on. */
+static sc_status check_state(const char *out, const char *path, int64_t step, const checkpoint_state *s)
+{
+    sc_status status = SC_OK;
+    char name[64];
+    char *best = NULL;
+    snprintf(name, sizeof(name), "checkpoints/step-%lld/state.safetensors", (long long)s->best_step);
+    best = path_join(out, name);
+    if (best == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
+    if (s->step != step || s->best_step < 0 || s->best_step > step || s->validated_step < 0 ||
+        s->validated_step > step || s->n_worse < 0)
+        SC_TRY(sc_fail(SC_BAD_INPUT, "%s is not the state of step %lld; use --resume never", path,
+                       (long long)step));
+    if (s->best_step > 0 && !file_exists(best))
+        SC_TRY(sc_fail(SC_BAD_INPUT,
+                       "%s says that step %lld was the best, and %s is absent; use --resume never", path,
+                       (long long)s->best_step, best));
+cleanup:
+    free(best);
+    return status;
+}
+
 sc_status checkpoint_load(const char *out, model *m, train_weights *w, const json_t *settings,
                           checkpoint_state *state, bool *found)
 {
@@ -271,6 +295,8 @@ sc_status checkpoint_load(const char *out, model *m, train_weights *w, const jso
     SC_TRY(json_need_int(saved, "best_step", path, &state->best_step));
     SC_TRY(json_need_number(saved, "best_loss", path, &state->best_loss));
     SC_TRY(json_need_int(saved, "worse", path, &state->n_worse));
+    SC_TRY(json_need_int(saved, "validated_step", path, &state->validated_step));
+    SC_TRY(check_state(out, path, step, state));
     SC_TRY(read_tensors(newest_folder, m, w));
     *found = true;
 cleanup:

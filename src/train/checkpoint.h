@@ -16,7 +16,8 @@ typedef struct checkpoint_state {
     int64_t n_tokens, n_supervised;
     int64_t best_step; /* of the lowest validation loss; 0: none yet */
     double best_loss;
-    int64_t n_worse; /* validations since then */
+    int64_t n_worse;        /* validations since then */
+    int64_t validated_step; /* of the last validation */
 } checkpoint_state;
 
 sc_status checkpoint_save(const char *out, const model *m, const train_weights *w,

@@ -133,7 +133,7 @@ static int64_t sum_of_largest(int64_t *values, int64_t count, int64_t n)
 }
 
 static void consider(const trainer *t, const example_set *set, int64_t rows, int64_t *scratch,
-                     memory_task *task)
+                     memory_batch *batch)
 {
     const train_rows *r = set->rows;
     int64_t longest = 0;
@@ -155,10 +155,7 @@ static void consider(const trainer *t, const example_set *set, int64_t rows, int
     int64_t supervised = sum_of_largest(scratch, set->n, rows);
     if ((double)supervised > densest * (double)tokens)
         supervised = (int64_t)(densest * (double)tokens) + 1;
-    task->n_tokens = tokens > task->n_tokens ? tokens : task->n_tokens;
-    task->n_seqs = rows > task->n_seqs ? rows : task->n_seqs;
-    task->longest = longest > task->longest ? longest : task->longest;
-    task->n_supervised = supervised > task->n_supervised ? supervised : task->n_supervised;
+    *batch = (memory_batch){tokens, rows, longest, supervised};
 }
 
 /* Bounds that every order of the rows keeps. */
@@ -169,10 +166,10 @@ sc_status train_largest_batch(const trainer *t, memory_task *task)
     const int64_t rows = t->o->micro_batch > 0 ? t->o->micro_batch : t->o->batch_size;
     SC_TRY(
         sc_alloc(&scratch, (size_t)(t->training.n > t->held.n ? t->training.n : t->held.n), sizeof *scratch));
-    consider(t, &t->training, rows, scratch, task);
-    /* a validation batch holds no more rows than a training batch, or as many as fit */
+    consider(t, &t->training, rows, scratch, &task->training);
+    /* a validation batch holds as many rows as a training batch, or as many as fit */
     if (t->held.n > 0)
-        consider(t, &t->held, t->o->micro_batch > 0 ? rows : t->held.n, scratch, task);
+        consider(t, &t->held, t->o->micro_batch > 0 ? rows : t->held.n, scratch, &task->validation);
 cleanup:
     free(scratch);
     return status;

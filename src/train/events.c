@@ -8,8 +8,16 @@
 #include "base/json.h"
 #include "train/trainer.h"
 
-/* A run that goes on repeats steps behind its checkpoint: their lines go, and a torn last one with them. */
-static sc_status keep_lines(const char *path, int64_t step)
+/* A run that goes on repeats steps behind its checkpoint, and perhaps a validation: their lines go, and a torn last one
+ * with them. */
+static bool is_done(const json_t *event, const checkpoint_state *s)
+{
+    const int64_t step = json_integer_value(json_object_get(event, "step"));
+    const bool validation = json_object_get(event, "validation_loss") != NULL;
+    return event != NULL && step <= (validation ? s->validated_step : s->step);
+}
+
+static sc_status keep_lines(const char *path, const checkpoint_state *s)
 {
     sc_status status = SC_OK;
     strbuf all = {0}, kept = {0};
@@ -21,7 +29,7 @@ static sc_status keep_lines(const char *path, int64_t step)
         if (end == NULL)
             break;
         json_t *event = json_loadb(line, (size_t)(end - line), 0, NULL);
-        if (event != NULL && json_integer_value(json_object_get(event, "step")) <= step)
+        if (is_done(event, s))
             strbuf_append(&kept, line, (size_t)(end - line) + 1);
         json_decref(event);
         line = end + 1;
@@ -43,7 +51,7 @@ sc_status train_events_open(trainer *t)
     if (path == NULL)
         return sc_fail(SC_MEMORY, "memory does not suffice");
     if (!anew)
-        SC_TRY(keep_lines(path, t->state.step));
+        SC_TRY(keep_lines(path, &t->state));
     t->events = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (anew ? O_TRUNC : 0), 0644);
     if (t->events < 0)
         SC_TRY(sc_fail_errno(SC_IO, "cannot write %s", path));
@@ -61,8 +69,13 @@ static sc_status write_line(const trainer *t, json_t *event)
     } else {
         const size_t n = strlen(text);
         text[n] = '\n';
-        if (write(t->events, text, n + 1) != (ssize_t)(n + 1))
-            status = sc_fail_errno(SC_IO, "cannot write %s/events.jsonl", t->o->out);
+        for (size_t done = 0; done <= n && status == SC_OK;) {
+            const ssize_t some = write(t->events, text + done, n + 1 - done);
+            if (some >= 0)
+                done += (size_t)some;
+            else if (errno != EINTR)
+                status = sc_fail_errno(SC_IO, "cannot write %s/events.jsonl", t->o->out);
+        }
     }
     json_decref(event);
     free(text);

@@ -70,7 +70,6 @@ static sc_status make(trainer *t, const sc_train_options *o, memory_plan *p)
     p->task.full = strcmp(o->method, "full") == 0;
     p->task.init_adapter = o->init_adapter;
     p->task.adapter = train_adapter_options(o);
-    p->task.validates = t->held.n > 0;
     t->model->recompute = o->recompute;
     SC_TRY(train_largest_batch(&other, &p->task));
     SC_TRY(model_memory_plan(t->model, &p->task, &p->of));
@@ -101,38 +100,43 @@ static bool fits(const memory_plan *p)
     return p->available < 0 || p->needed <= p->available;
 }
 
-/* Settings that make it smaller, one at a time and the first two together. */
+/* Settings that make it smaller, one at a time and together. One that cannot be planned is no way out. */
 typedef struct way {
-    const char *settings;
+    char settings[64];
     memory_plan plan;
 } way;
 
-static sc_status find_ways(trainer *t, const memory_plan *now, way ways[MAX_WAYS], size_t *n)
+enum { RECOMPUTE = 1, ONE_ROW = 2, ADAPTER = 4 };
+
+static size_t find_ways(trainer *t, const memory_plan *now, way ways[MAX_WAYS])
 {
-    sc_status status = SC_OK;
-    const struct {
-        const char *settings;
-        bool recompute, one, lora;
-    } known[MAX_WAYS] = {{"--recompute", true, false, false},
-                         {"--micro-batch 1", false, true, false},
-                         {"--recompute --micro-batch 1", true, true, false},
-                         {"--method lora", false, false, true},
-                         {"--method lora --recompute --micro-batch 1", true, true, true}};
-    *n = 0;
+    static const int known[MAX_WAYS] = {RECOMPUTE, ONE_ROW, RECOMPUTE | ONE_ROW, ADAPTER,
+                                        ADAPTER | RECOMPUTE | ONE_ROW};
+    const int left =
+        (t->o->recompute ? 0 : RECOMPUTE) | (t->o->micro_batch == 1 ? 0 : ONE_ROW) | (t->full ? ADAPTER : 0);
+    size_t n = 0;
     for (size_t i = 0; i < MAX_WAYS; i++) {
-        sc_train_options o = *t->o;
-        if ((known[i].recompute && o.recompute) || (known[i].one && o.micro_batch == 1) ||
-            (known[i].lora && !t->full))
+        const int parts = known[i] & left;
+        bool again = parts == 0;
+        for (size_t k = 0; k < i; k++)
+            again = again || (known[k] & left) == parts;
+        if (again)
             continue;
-        o.recompute = o.recompute || known[i].recompute;
-        o.micro_batch = known[i].one ? 1 : o.micro_batch;
-        o.method = known[i].lora ? "lora" : o.method;
-        ways[*n].settings = known[i].settings;
-        SC_TRY(make(t, &o, &ways[*n].plan));
-        *n += ways[*n].plan.bytes < now->bytes;
+        sc_train_options o = *t->o;
+        o.recompute = o.recompute || (parts & RECOMPUTE);
+        o.micro_batch = parts & ONE_ROW ? 1 : o.micro_batch;
+        o.method = parts & ADAPTER ? "lora" : o.method;
+        const char *const words[] = {parts & ADAPTER ? "--method lora" : "",
+                                     parts & RECOMPUTE ? "--recompute" : "",
+                                     parts & ONE_ROW ? "--micro-batch 1" : ""};
+        size_t length = 0;
+        for (size_t k = 0; k < 3; k++)
+            length += (size_t)snprintf(ways[n].settings + length, sizeof ways[n].settings - length, "%s%s",
+                                       length > 0 && *words[k] ? " " : "", words[k]);
+        if (make(t, &o, &ways[n].plan) == SC_OK && ways[n].plan.bytes < now->bytes)
+            n++;
     }
-cleanup:
-    return status;
+    return n;
 }
 
 static sc_status refuse(trainer *t, const memory_plan *p)
@@ -140,11 +144,10 @@ static sc_status refuse(trainer *t, const memory_plan *p)
     sc_status status = SC_OK;
     strbuf arrays = {0}, help = {0};
     way ways[MAX_WAYS];
-    size_t n = 0;
+    const size_t n = find_ways(t, p, ways);
     for (size_t i = 0; i < p->n; i++)
         strbuf_printf(&arrays, "%s%s %.3f", i ? ", " : "", p->arrays[i].name,
                       (double)p->arrays[i].bytes * 1e-9);
-    SC_TRY(find_ways(t, p, ways, &n));
     for (size_t i = 0; i < n; i++)
         strbuf_printf(&help, "%s%s takes %.3f%s", i ? ", " : "", ways[i].settings,
                       (double)ways[i].plan.bytes * 1e-9, fits(&ways[i].plan) ? " and fits" : "");
@@ -170,7 +173,8 @@ sc_status train_check_memory(trainer *t)
              "%lld tokens)",
              (double)p.bytes * 1e-9, (double)(p.of.mapped + p.of.weights) * 1e-9,
              (double)(p.of.gradients + p.of.moments + p.of.masters) * 1e-9,
-             (double)(p.of.activations + p.of.activation_gradients) * 1e-9, (long long)p.task.n_tokens);
+             (double)(p.of.activations + p.of.activation_gradients) * 1e-9,
+             (long long)p.task.training.n_tokens);
     return fits(&p) ? SC_OK : refuse(t, &p);
 }
 
@@ -189,8 +193,12 @@ static json_t *writes_json(const trainer *t)
 {
     static const char *const adapter[] = {"adapter_model.safetensors", "adapter_config.json", NULL};
     static const char *const whole[] = {"model.safetensors", "config.json", NULL};
+    static const char *const shards[] = {"model-*-of-*.safetensors", "model.safetensors.index.json",
+                                         "config.json", NULL};
     static const char *const both[] = {"training.json", "events.jsonl", NULL};
-    const char *const *const lists[] = {t->full ? whole : adapter, both};
+    const bool several =
+        t->full && model_saves_shards(t->model, model_file_dtype(t->model), t->o->shard_bytes);
+    const char *const *const lists[] = {several ? shards : t->full ? whole : adapter, both};
     json_t *out = json_array();
     for (size_t l = 0; l < 2; l++)
         for (const char *const *name = lists[l]; *name != NULL; name++)
@@ -207,7 +215,7 @@ sc_status train_plan_json(trainer *t, json_t **plan)
     json_t *list = NULL;
     int64_t tokens = 0, supervised = 0;
     SC_TRY(make(t, t->o, &p));
-    SC_TRY(find_ways(t, &p, ways, &n));
+    n = find_ways(t, &p, ways);
     list = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, json_pack("{s:s,s:I,s:b}", "settings", ways[i].settings, "bytes",
@@ -224,9 +232,9 @@ sc_status train_plan_json(trainer *t, json_t **plan)
         "cut", (json_int_t)t->rows.n_cut + (json_int_t)t->held_rows.n_cut, "tokens", (json_int_t)tokens,
         "supervised", (json_int_t)supervised, "trained_values", (json_int_t)p.of.n_trained, "steps",
         (json_int_t)t->n_steps, "warmup_steps", (json_int_t)t->warmup_steps, "largest_batch", "tokens",
-        (json_int_t)p.task.n_tokens, "rows", (json_int_t)p.task.n_seqs, "supervised",
-        (json_int_t)p.task.n_supervised, "longest", (json_int_t)p.task.longest, "memory", memory_json(&p),
-        "ways", list, "writes", writes_json(t));
+        (json_int_t)p.task.training.n_tokens, "rows", (json_int_t)p.task.training.n_seqs, "supervised",
+        (json_int_t)p.task.training.n_supervised, "longest", (json_int_t)p.task.training.longest, "memory",
+        memory_json(&p), "ways", list, "writes", writes_json(t));
     if (*plan == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a plan"));
 cleanup:

@@ -56,11 +56,12 @@ sc_status train_split(const dialogues *d, double share, uint64_t seed, example_s
     const int64_t n = (int64_t)d->n;
     int64_t wanted = (int64_t)llround(share * (double)n), taken = 0, n_groups = 0;
     member *members = NULL;
-    int64_t *groups = NULL;
-    bool *out = NULL; /* [n] by group */
+    int64_t *groups = NULL, *sizes = NULL; /* sizes [n] by group */
+    bool *out = NULL;                      /* [n] by group */
 
     SC_TRY(sc_alloc(&members, d->n, sizeof *members));
     SC_TRY(sc_alloc(&groups, d->n, sizeof *groups));
+    SC_TRY(sc_alloc(&sizes, d->n, sizeof *sizes));
     SC_TRY(sc_alloc(&out, d->n, sizeof *out));
     SC_TRY(sc_alloc(&training->list, d->n, sizeof *training->list));
     SC_TRY(sc_alloc(&held->list, d->n, sizeof *held->list));
@@ -69,17 +70,18 @@ sc_status train_split(const dialogues *d, double share, uint64_t seed, example_s
         SC_TRY(seed_key(&d->rows[i], &members[i].key));
     }
     number_groups(members, d->n);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        sizes[members[i].group]++;
         if (members[i].group == i)
             groups[n_groups++] = i;
+    }
     if (share > 0 && wanted < 1)
         wanted = 1;
     random_stream r = random_at(seed, RANDOM_VALIDATION, 0, 0);
     random_shuffle(&r, groups, (size_t)n_groups);
     for (int64_t g = 0; g < n_groups && taken < wanted; g++) {
         out[groups[g]] = true;
-        for (int64_t i = groups[g]; i < n; i++)
-            taken += members[i].group == groups[g];
+        taken += sizes[groups[g]];
     }
     if (taken == n)
         SC_TRY(sc_fail(SC_BAD_INPUT,
@@ -95,6 +97,7 @@ cleanup:
         free(members[i].key);
     free(members);
     free(groups);
+    free(sizes);
     free(out);
     return status;
 }

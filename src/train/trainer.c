@@ -218,7 +218,7 @@ static sc_status save_checkpoint(const trainer *t)
     return checkpoint_save(t->o->out, t->model, &t->weights, &t->state, t->settings, keep);
 }
 
-/* Stopped inside a step: the steps before it are kept. */
+/* Stopped inside a step or a validation: the steps before it are kept. */
 static sc_status save_interrupted(const trainer *t)
 {
     sc_status status = save_checkpoint(t);
@@ -230,13 +230,16 @@ static bool validation_due(const trainer *t)
     return t->held.n > 0 && (t->state.step % t->validate_every == 0 || t->state.step == t->n_steps);
 }
 
-/* *better: the weights as they are now are to be kept. */
+/* *better: the weights as they are now are to be kept. Stopped inside, the steps done are kept, and a run that goes on
+ * validates first. */
 static sc_status validate(trainer *t, bool *better)
 {
     sc_status status = SC_OK;
     double loss = 0;
     const double start = seconds_now();
+    log_debug("step %lld: validation on %lld dialogues", (long long)t->state.step, (long long)t->held.n);
     SC_TRY(train_validate(t, &loss));
+    t->state.validated_step = t->state.step;
     *better = t->state.step > 0 && (t->state.best_step == 0 || loss < t->state.best_loss);
     if (*better) {
         t->state.best_step = t->state.step;
@@ -249,6 +252,8 @@ static sc_status validate(trainer *t, bool *better)
     log_info("step %lld: validation loss %.4f%s", (long long)t->state.step, loss,
              *better ? ", the best so far" : "");
 cleanup:
+    if (status == SC_INTERRUPTED && t->state.step > 0)
+        status = save_interrupted(t);
     return status;
 }
 
@@ -288,7 +293,7 @@ static sc_status loop(trainer *t)
     progress *p = progress_begin(label, "tokens", tokens * t->o->epochs);
     progress_skip(p, t->state.n_tokens);
 
-    if (t->held.n > 0 && t->state.step == 0)
+    if (validation_due(t) && (t->state.step == 0 || t->state.validated_step < t->state.step))
         SC_TRY(validate(t, &better));
     while (!finished(t)) {
         step_report report;
@@ -328,7 +333,7 @@ static sc_status write_record(const trainer *t)
                                (json_int_t)t->state.step, "first_loss", t->state.first_loss, "last_loss",
                                t->state.last_loss, "tokens", (json_int_t)t->state.n_tokens, "supervised",
                                (json_int_t)t->state.n_supervised, "examples", (json_int_t)t->training.n,
-                               "cut", (json_int_t)t->rows.n_cut);
+                               "cut", (json_int_t)(t->rows.n_cut + t->held_rows.n_cut));
     if (path == NULL || record == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
     if (t->held.n > 0)
@@ -366,7 +371,7 @@ static void fill_result(const trainer *t, sc_train_result *r)
 {
     r->n_steps = t->state.step;
     r->n_examples = t->training.n;
-    r->n_cut = t->rows.n_cut;
+    r->n_cut = t->rows.n_cut + t->held_rows.n_cut;
     r->n_tokens = t->state.n_tokens;
     r->n_supervised = t->state.n_supervised;
     r->first_loss = t->state.first_loss;

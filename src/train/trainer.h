@@ -55,7 +55,7 @@ void train_data_close(trainer *t);
 void train_order_rows(trainer *t, int64_t epoch);
 /* t->step_rows[0..n) into micro-batches, t->ends[0..*n_batches); the rows may be rearranged. */
 sc_status train_pack_rows(const trainer *t, const train_rows *rows, size_t n, size_t *n_batches);
-/* The most that a micro-batch can hold. */
+/* The most that a micro-batch can hold, and one of validation. */
 sc_status train_largest_batch(const trainer *t, memory_task *task);
 
 /* split.c: which dialogues are held back. Those grown from one seed stay together, or validation would see what was

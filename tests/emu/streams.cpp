@@ -1,4 +1,4 @@
-// Streams and events: what is put into a stream is done as late as CUDA's rules allow.
+// Streams and events: copies are made as late as CUDA's rules allow.
 //
 // Under seed 0 kernels run at once, and before them what their stream has to wait for; copies are made when somebody
 // waits for them. A kernel on another stream that did not wait reads old data, and a pinned buffer that is written

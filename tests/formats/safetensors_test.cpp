@@ -211,11 +211,21 @@ TEST_F(ShardTest, AreWrittenAndReadBack)
 
 TEST_F(ShardTest, TheOtherLayoutIsCleanedUp)
 {
+    const char *const others[] = {"model-1-of-2.safetensors", "model-00001-of-00002.safetensors.bak",
+                                  "model-00001-of-x.safetensors", "other-00001-of-00002.safetensors"};
+    for (const char *other : others)
+        put(other, "not ours");
     write(0);
     write(16);
     EXPECT_FALSE(file_exists(at("model.safetensors").c_str()));
+    write(40);
+    EXPECT_TRUE(file_exists(at("model-00002-of-00002.safetensors").c_str()));
+    EXPECT_FALSE(file_exists(at("model-00002-of-00003.safetensors").c_str()));
     write(0);
     EXPECT_FALSE(file_exists(at("model.safetensors.index.json").c_str()));
+    EXPECT_FALSE(file_exists(at("model-00002-of-00002.safetensors").c_str()));
+    for (const char *other : others)
+        EXPECT_EQ(get(at(other)), "not ours") << other;
     ASSERT_EQ(safetensors_open(folder.c_str(), &s), SC_OK);
     EXPECT_EQ(safetensors_n_files(s), 1u);
 }

@@ -80,6 +80,11 @@ struct Batch {
         }
         longest = length;
     }
+    memory_batch bounds() const
+    {
+        return {static_cast<int64_t>(ids.size()), static_cast<int64_t>(ends.size()) - 1, longest,
+                n_supervised};
+    }
 };
 
 int64_t total(const model_memory &p)
@@ -92,15 +97,15 @@ int64_t total(const model_memory &p)
 
 TEST_F(Memory, ThePlanIsWhatIsAllocated)
 {
-    const Batch batch(7, 90);
+    const Batch batch(7, 90), small(2, 40), large(90, 100);
     ASSERT_GT(batch.n_supervised, 256); // more than one chunk of the head
-    std::vector<uint64_t> keys(batch.ids.size(), 3);
+    std::vector<uint64_t> keys(large.ids.size(), 3);
     for (const char *kind : {"full", "lora", "dora", "init"})
         for (dtype type : {DTYPE_F32, DTYPE_BF16})
             for (bool recompute : {false, true})
-                for (bool validates : {false, true}) {
+                for (const Batch *held : {static_cast<const Batch *>(nullptr), &small, &large}) {
                     SCOPED_TRACE(testing::Message() << kind << " type " << type << " recompute " << recompute
-                                                    << " validates " << validates);
+                                                    << " held " << (held ? held->ids.size() : 0));
                     const std::string what = kind, folder = tiny("tied"), init = tiny("dora");
                     device d = device_of(&count.table, type);
                     memory_task task = {};
@@ -110,11 +115,9 @@ TEST_F(Memory, ThePlanIsWhatIsAllocated)
                     task.adapter.dropout = what == "lora" ? 0.1 : 0;
                     task.adapter.dora = what == "dora";
                     task.init_adapter = what == "init" ? init.c_str() : nullptr;
-                    task.validates = validates;
-                    task.n_tokens = static_cast<int64_t>(batch.ids.size());
-                    task.n_seqs = static_cast<int64_t>(batch.ends.size()) - 1;
-                    task.longest = batch.longest;
-                    task.n_supervised = batch.n_supervised;
+                    task.training = batch.bounds();
+                    if (held != nullptr)
+                        task.validation = held->bounds();
                     model *m = nullptr;
                     model_memory plan = {};
                     ASSERT_OK(model_outline(folder.c_str(), &d, &m));
@@ -134,8 +137,10 @@ TEST_F(Memory, ThePlanIsWhatIsAllocated)
                     b.row_keys = keys.data();
                     double loss = 0;
                     ASSERT_OK(model_train_step(m, &b, batch.targets.data(), 1, &loss, nullptr));
-                    if (validates) {
-                        ASSERT_OK(model_loss(m, &b, batch.targets.data(), &loss, nullptr));
+                    if (held != nullptr) {
+                        packed_batch h = batch_of(held->ids, held->ends);
+                        h.row_keys = keys.data();
+                        ASSERT_OK(model_loss(m, &h, held->targets.data(), &loss, nullptr));
                     }
                     EXPECT_EQ(static_cast<int64_t>(count.most), total(plan));
                     EXPECT_EQ(plan.n_trained * 4, plan.gradients);
@@ -182,10 +187,7 @@ TEST_F(Memory, RecomputingSavesTheActivationsOfAllBlocksButOne)
     ASSERT_OK(model_outline(tiny("tied").c_str(), &d, &m));
     memory_task task = {};
     task.full = true;
-    task.n_tokens = 1000;
-    task.n_seqs = 10;
-    task.longest = 100;
-    task.n_supervised = 500;
+    task.training = {1000, 10, 100, 500};
     model_memory kept, again;
     ASSERT_OK(model_memory_plan(m, &task, &kept));
     m->recompute = true;

@@ -302,9 +302,40 @@ TEST_F(Train, FullTrainingWritesShards)
     call.o.epochs = 1;
     call.o.shard_bytes = 30000;
     ASSERT_OK(call.run());
-    EXPECT_TRUE(std::filesystem::exists(call.file("model.safetensors.index.json")));
-    const Opened m(call.out);
-    EXPECT_TRUE(m.ok());
+    ASSERT_TRUE(std::filesystem::exists(call.file("model.safetensors.index.json")));
+    TrainCall one(folder, "one");
+    one.o.method = "full";
+    one.o.epochs = 1;
+    ASSERT_OK(one.run());
+    const Opened sharded(call.out), whole(one.out);
+    ASSERT_TRUE(sharded.ok() && whole.ok());
+    ASSERT_EQ(sharded->n_parameters, whole->n_parameters);
+    size_t total = 0;
+    for (int64_t i = 0; i < whole->n_parameters; i++) {
+        const parameter &a = sharded->parameters[i], &b = whole->parameters[i];
+        const size_t bytes = static_cast<size_t>(a.rows * a.cols) * sizeof(float);
+        ASSERT_EQ(a.rows * a.cols, b.rows * b.cols) << a.name;
+        EXPECT_EQ(std::memcmp(a.value, b.value, bytes), 0) << a.name;
+        total += bytes;
+    }
+    json_t *index = json_loads(read_text(call.file("model.safetensors.index.json")).c_str(), 0, nullptr);
+    EXPECT_EQ(static_cast<size_t>(
+                  json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size"))),
+              total);
+    const json_t *map = json_object_get(index, "weight_map");
+    EXPECT_EQ(static_cast<int64_t>(json_object_size(map)), whole->n_parameters);
+    std::map<std::string, size_t> sizes, tensors;
+    for (int64_t i = 0; i < whole->n_parameters; i++) {
+        const parameter &p = whole->parameters[i];
+        const char *file = json_string_value(json_object_get(map, p.name));
+        ASSERT_NE(file, nullptr) << p.name;
+        sizes[file] += static_cast<size_t>(p.rows * p.cols) * sizeof(float);
+        tensors[file]++;
+    }
+    EXPECT_GT(sizes.size(), 1u);
+    for (const auto &[file, bytes] : sizes)
+        EXPECT_TRUE(bytes <= 30000 || tensors[file] == 1) << file << " holds " << bytes;
+    json_decref(index);
 }
 
 TEST_F(Train, MergeRefusesWhatIsNoAdapter)

@@ -255,6 +255,70 @@ TEST_F(Validation, AStoppedRunThatGoesOnEndsWithTheSameBytes)
     EXPECT_EQ(validation_losses(whole), validation_losses(parts));
 }
 
+// The steps before the validation are not lost, and nothing is counted twice.
+TEST_F(Validation, ARunStoppedInsideAValidationEndsWithTheSameBytes)
+{
+    TrainCall whole(folder, "whole"), parts(folder, "parts");
+    for (TrainCall *call : {&whole, &parts}) {
+        call->o.validation_share = 0.25;
+        call->o.validate_every = 2;
+        call->o.epochs = 2;
+        call->o.lr = 0.05;
+        call->o.patience = 2;
+    }
+    ASSERT_OK(whole.run());
+    ASSERT_EQ(whole.result.n_steps, 6);
+    const std::vector<std::string> stops = {"step 2: validation on", "step 2: validation on",
+                                            "step 4: validation on", "step 6: validation on"};
+    for (const std::string &stop : stops) {
+        sc_log_set(
+            [](void *user, sc_log_level, const char *message) {
+                if (mentions(message, *static_cast<const std::string *>(user)))
+                    sc_cancel();
+            },
+            const_cast<std::string *>(&stop), SC_LOG_DEBUG);
+        EXPECT_EQ(parts.run(), SC_INTERRUPTED) << stop << sc_last_error();
+        sc_cancel_reset();
+        sc_log_set(nullptr, nullptr, SC_LOG_WARN);
+        EXPECT_TRUE(std::filesystem::exists(parts.file("checkpoints/step-" + stop.substr(5, 1)))) << stop;
+    }
+    ASSERT_OK(parts.run());
+    EXPECT_EQ(parts.result.first_step, 6);
+    EXPECT_EQ(read_text(parts.file("adapter_model.safetensors")),
+              read_text(whole.file("adapter_model.safetensors")));
+    EXPECT_EQ(read_text(parts.file("training.json")), read_text(whole.file("training.json")));
+    EXPECT_EQ(lines_of(whole.file("events.jsonl")).size(), lines_of(parts.file("events.jsonl")).size());
+    EXPECT_EQ(validation_losses(whole), validation_losses(parts));
+}
+
+TEST_F(Validation, ACheckpointThatContradictsItself)
+{
+    for (const char *change :
+         {"\"best_step\": 99", "\"validated_step\": 99", "\"best_step\": 1", "\"step\": 1"}) {
+        SCOPED_TRACE(change);
+        std::filesystem::remove_all(folder.file("out"));
+        TrainCall call(folder, "out");
+        call.o.validation_share = 0.25;
+        call.o.epochs = 6;
+        call.o.validate_every = 2;
+        ASSERT_EQ(call.run_until(6), SC_INTERRUPTED) << sc_last_error();
+        std::string path;
+        for (const auto &[name, bytes] : files_below(call.out))
+            if (mentions(name, "state.json"))
+                path = call.file(name); // the newest comes last
+        ASSERT_FALSE(path.empty());
+        std::string text = read_text(path);
+        const std::string key = std::string(change).substr(0, std::string(change).find(':') + 1);
+        const size_t at =
+            text.find("\n  " + key) == std::string::npos ? text.find(key) : text.find("\n  " + key) + 3;
+        ASSERT_NE(at, std::string::npos) << text;
+        text.replace(at, text.find_first_of(",\n", at) - at, change);
+        write_text(path, text);
+        EXPECT_EQ(call.run(), SC_BAD_INPUT) << text;
+        EXPECT_TRUE(mentions(sc_last_error(), "--resume never")) << sc_last_error();
+    }
+}
+
 TEST_F(Validation, TheLastCheckpointsAndTheBestStay)
 {
     TrainCall call(folder, "out");

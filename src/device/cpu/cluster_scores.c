@@ -3,6 +3,7 @@
  * the block in the second while all panels do. What the labels need of a tile is taken from it at once. */
 #include "device/cpu/cluster_scores.h"
 #include "device/cpu/panel.h"
+#include "device/cpu/rows.h"
 
 #include <float.h>
 #include <math.h>
@@ -62,6 +63,7 @@ void cpu_score_prepare(score_centres *c, const float *centres)
 void cpu_score_set_depth(score_centres *c, const float *centres, int64_t depth)
 {
     c->depth = depth;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(c->k *(c->dim - depth), c->k))
     for (int64_t j = 0; j < c->k; j++) {
         double norm2 = 0;
         for (int64_t d = depth; d < c->dim; d++)
