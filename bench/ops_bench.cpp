@@ -229,7 +229,7 @@ void sample(benchmark::State &state, float temperature, float top_p)
     std::vector<int32_t> ids(static_cast<size_t>(n));
     std::vector<uint64_t> keys(static_cast<size_t>(n), 1);
     std::vector<float> logprobs(static_cast<size_t>(n));
-    sample_options options = {temperature, top_p, 0, 0};
+    const sample_options options = {temperature, top_p, 0, 0, 0, 0};
     for (auto _ : state)
         cpu_ops()->sample_rows(nullptr, ids.data(), logprobs.data(), logits.get(), DTYPE_F32, n, VOCAB,
                                &options, keys.data());

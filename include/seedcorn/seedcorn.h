@@ -7,6 +7,7 @@
 #include "seedcorn/common.h"
 #include "seedcorn/embed.h"
 #include "seedcorn/evaluate.h"
+#include "seedcorn/generate.h"
 #include "seedcorn/import.h"
 #include "seedcorn/kmeans.h"
 #include "seedcorn/log.h"

@@ -65,8 +65,8 @@ void help_print(const verb *v, const char *group)
                "usage: seedcorn VERB [flags]\n\n",
                sc_version());
     for (size_t i = 0; i < n_verbs; i++)
-        if (group == NULL || strncmp(verbs[i].name, group, strlen(group)) == 0)
-            printf("  %-18s %s\n", verbs[i].name, verbs[i].summary);
+        if (group == NULL || strncmp(verbs[i]->name, group, strlen(group)) == 0)
+            printf("  %-18s %s\n", verbs[i]->name, verbs[i]->summary);
     print_everywhere();
     printf("\nExit codes: 0 done, 1 done in part, 2 usage, 3 bad input, 4 settings differ from the run to be "
            "resumed,\n"

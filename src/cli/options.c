@@ -10,7 +10,7 @@ static sc_status unknown_verb(const char *word)
     const char *names[32];
     size_t n = 0;
     for (size_t i = 0; i < n_verbs && n < 31; i++)
-        names[n++] = verbs[i].name;
+        names[n++] = verbs[i]->name;
     names[n] = NULL;
     const char *near = text_nearest(word, names);
     if (near != NULL)
@@ -35,7 +35,7 @@ static sc_status find_verb(int argc, char **argv, command *c, int *used)
     }
     size_t length = strlen(argv[1]);
     for (size_t i = 0; i < n_verbs; i++)
-        if (strncmp(verbs[i].name, argv[1], length) == 0 && verbs[i].name[length] == ' ') {
+        if (strncmp(verbs[i]->name, argv[1], length) == 0 && verbs[i]->name[length] == ' ') {
             if (argc > 2 && argv[2][0] != '-')
                 return unknown_verb(two);
             c->group = argv[1];

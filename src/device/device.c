@@ -214,6 +214,7 @@ sc_status device_runs_models(const device *d)
                   OPERATION(adamw),
                   OPERATION(square_sum),
                   OPERATION(sample_rows),
+                  OPERATION(penalise_rows),
                   OPERATION(gather_logprobs)};
 #undef OPERATION
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {

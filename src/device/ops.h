@@ -134,6 +134,10 @@ typedef struct sample_options {
     float top_p;       /* 1: all */
     uint64_t seed;     /* the number drawn for row i is keyed by (seed, keys[i], step) */
     uint32_t step;
+    int32_t
+        top_k; /* so many of the most probable, of equal ones the lowest ids; top_p is a share of theirs. 0: all */
+    float
+        min_p; /* and of what top_p leaves those at least so many times as probable as the first (Nguyen et al. 2024) */
 } sample_options;
 
 struct ops {
@@ -275,6 +279,10 @@ struct ops {
     /* ids[i] drawn from logits row i; logprobs[i] (or NULL) its log-probability at temperature 1 */
     sc_status (*sample_rows)(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
                              int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys);
+    /* Logits of what row i has said already, ids[offsets[i] .. offsets[i + 1]), each once: divided by the penalty where
+     * positive, else multiplied (Keskar et al. 2019). offsets [n + 1] */
+    sc_status (*penalise_rows)(stream *s, float *logits, int64_t n, int64_t vocab, float penalty,
+                               const int32_t *ids, const int64_t *offsets);
     /* out[j] = log softmax(logits row rows[j])[ids[j]]: what a trie's children cost */
     sc_status (*gather_logprobs)(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                                  int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);

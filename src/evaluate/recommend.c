@@ -14,7 +14,7 @@
 #include "data/dialogue.h"
 #include "evaluate/match.h"
 #include "evaluate/parse.h"
-#include "formats/records.h"
+#include "formats/groups.h"
 #include "model/generate.h"
 #include "text/chat.h"
 
@@ -49,11 +49,7 @@ typedef struct recommendation {
     chat_family family;
     dialogues dialogues;
     title_trie catalogue;
-    strbuf *groups; /* [n_groups] the finished lines */
-    bool *done;     /* [n_groups] */
-    size_t n_groups;
-    char *journal_path; /* NULL: no journal */
-    record_log *journal;
+    line_groups groups;
     sc_recommend_result result;
     progress *progress;
 } recommendation;
@@ -188,16 +184,9 @@ static sc_status settings_text(const recommendation *r, strbuf *out)
     sc_status status = SC_OK;
     const sc_recommend_options *o = r->options;
     char adapter[65] = "", items[65] = "";
-    char *weights = NULL;
     json_t *settings = NULL;
-    if (o->adapter) {
-        weights = path_join(o->adapter, "adapter_model.safetensors");
-        if (!weights) {
-            status = sc_fail(SC_MEMORY, "no memory to name the adapter's weights");
-            goto cleanup;
-        }
-        SC_TRY(file_sha256(weights, adapter));
-    }
+    if (o->adapter)
+        SC_TRY(model_lora_sha256(o->adapter, adapter));
     if (o->constrained)
         SC_TRY(file_sha256(o->items, items));
     settings = json_pack("{s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:f,s:f,s:I,s:s,s:s}", "dialogues",
@@ -209,7 +198,6 @@ static sc_status settings_text(const recommendation *r, strbuf *out)
     SC_TRY(json_canonical(settings, out));
 cleanup:
     json_decref(settings);
-    free(weights);
     return status;
 }
 
@@ -217,103 +205,6 @@ static size_t group_rows(const recommendation *r, size_t group)
 {
     const size_t first = group * GROUP;
     return r->dialogues.n - first < GROUP ? r->dialogues.n - first : GROUP;
-}
-
-/* One record: the settings first, then groups. */
-static sc_status take_record(recommendation *r, const record_map *map, int64_t index, const char *settings)
-{
-    sc_status status = SC_OK;
-    const char *text;
-    int64_t group, prompt_tokens, new_tokens;
-    if (index == 0) {
-        SC_TRY(record_need_string(map, "settings", &text));
-        if (strcmp(text, settings) != 0)
-            status = sc_fail(SC_CONFLICT,
-                             "%s holds unfinished work of other settings (%s); finish it with them, choose "
-                             "another --out, or remove it",
-                             r->journal_path, text);
-        return status;
-    }
-    SC_TRY(record_need_int(map, "group", &group));
-    SC_TRY(record_need_int(map, "prompt_tokens", &prompt_tokens));
-    SC_TRY(record_need_int(map, "new_tokens", &new_tokens));
-    SC_TRY(record_need_string(map, "lines", &text));
-    if (group < 0 || (size_t)group >= r->n_groups || r->done[group])
-        return sc_fail(SC_BAD_INPUT,
-                       "%s: record %lld is no group of this work; remove the file to begin anew",
-                       r->journal_path, (long long)index);
-    strbuf_puts(&r->groups[group], text);
-    SC_TRY(strbuf_status(&r->groups[group]));
-    r->done[group] = true;
-    r->result.n_resumed += (int64_t)group_rows(r, (size_t)group);
-    r->result.prompt_tokens += prompt_tokens;
-    r->result.new_tokens += new_tokens;
-cleanup:
-    return status;
-}
-
-static sc_status journal_open(recommendation *r)
-{
-    sc_status status = SC_OK;
-    strbuf path = {0}, settings = {0}, where = {0};
-    record_reader *reader = NULL;
-    record_map map = {0};
-    record_pack pack = {0};
-    const void *bytes;
-    size_t n;
-    strbuf_printf(&path, "%s.journal", r->options->out);
-    SC_TRY(strbuf_status(&path));
-    SC_TRY(sc_strdup(&r->journal_path, strbuf_text(&path)));
-    SC_TRY(settings_text(r, &settings));
-    SC_TRY(record_log_open(r->journal_path, NULL, &r->journal));
-    if (record_log_count(r->journal) == 0) {
-        record_pack_begin(&pack, 1);
-        record_pack_string(&pack, "settings", strbuf_text(&settings));
-        SC_TRY(record_pack_end(&pack, &bytes, &n));
-        SC_TRY(record_log_append(r->journal, bytes, n, true));
-        goto cleanup;
-    }
-    SC_TRY(record_reader_open(r->journal_path, &reader));
-    for (int64_t index = 0;; index++) {
-        const uint8_t *payload;
-        SC_TRY(record_reader_next(reader, &payload, &n, NULL));
-        if (!payload)
-            break;
-        strbuf_clear(&where);
-        strbuf_printf(&where, "%s, record %lld", r->journal_path, (long long)index);
-        SC_TRY(record_unpack(payload, n, strbuf_text(&where), &map));
-        SC_TRY(take_record(r, &map, index, strbuf_text(&settings)));
-        record_map_free(&map);
-    }
-    if (r->result.n_resumed > 0)
-        log_info("%lld of %zu rows are taken from %s", (long long)r->result.n_resumed, r->dialogues.n,
-                 r->journal_path);
-cleanup:
-    record_map_free(&map);
-    record_reader_close(reader);
-    record_pack_free(&pack);
-    strbuf_free(&path);
-    strbuf_free(&settings);
-    strbuf_free(&where);
-    return status;
-}
-
-static sc_status journal_group(recommendation *r, size_t group, int64_t prompt_tokens, int64_t new_tokens)
-{
-    sc_status status = SC_OK;
-    record_pack pack = {0};
-    const void *bytes;
-    size_t n;
-    record_pack_begin(&pack, 4);
-    record_pack_int(&pack, "group", (int64_t)group);
-    record_pack_int(&pack, "prompt_tokens", prompt_tokens);
-    record_pack_int(&pack, "new_tokens", new_tokens);
-    record_pack_text(&pack, "lines", strbuf_text(&r->groups[group]), r->groups[group].len);
-    SC_TRY(record_pack_end(&pack, &bytes, &n));
-    SC_TRY(record_log_append(r->journal, bytes, n, true));
-cleanup:
-    record_pack_free(&pack);
-    return status;
 }
 
 /* --- one group --------------------------------------------------------------------------------------- */
@@ -436,7 +327,7 @@ static sc_status free_group(recommendation *r, size_t group, const prompts *p, i
     }
     for (size_t i = 0; i < n; i++) {
         SC_TRY(decode(r->tokenizer, &rows[i], &text));
-        SC_TRY(write_reply(&r->groups[group], r->dialogues.rows[first + i].id, strbuf_text(&text),
+        SC_TRY(write_reply(&r->groups.lines[group], r->dialogues.rows[first + i].id, strbuf_text(&text),
                            rows[i].stopped ? "stop" : "length", rows[i].n));
         *new_tokens += rows[i].n;
     }
@@ -494,7 +385,7 @@ static sc_status constrained_group(recommendation *r, size_t group, const prompt
             tokens += (int64_t)t->tokens[value].n + 1;
         }
         SC_TRY(strbuf_status(&text));
-        SC_TRY(write_reply(&r->groups[group], r->dialogues.rows[first + i].id, strbuf_text(&text),
+        SC_TRY(write_reply(&r->groups.lines[group], r->dialogues.rows[first + i].id, strbuf_text(&text),
                            "constrained", tokens));
         *new_tokens += tokens;
     }
@@ -514,38 +405,33 @@ static sc_status answer_group(recommendation *r, size_t group)
         SC_TRY(render(r, &r->dialogues.rows[group * GROUP + i], &p, i));
     SC_TRY(r->options->constrained ? constrained_group(r, group, &p, &new_tokens)
                                    : free_group(r, group, &p, &new_tokens));
-    if (r->journal)
-        SC_TRY(journal_group(r, group, (int64_t)p.ids.n, new_tokens));
-    r->done[group] = true;
-    r->result.prompt_tokens += (int64_t)p.ids.n;
-    r->result.new_tokens += new_tokens;
+    SC_TRY(line_groups_finish(&r->groups, group, (token_counts){(int64_t)p.ids.n, new_tokens}));
 cleanup:
     token_ids_free(&p.ids);
     return status;
 }
 
-static sc_status write_replies(const recommendation *r)
+static sc_status groups_open(recommendation *r)
 {
     sc_status status = SC_OK;
-    file_writer *w = NULL;
-    SC_TRY(file_writer_open(r->options->out, &w));
-    for (size_t g = 0; g < r->n_groups; g++)
-        SC_TRY(file_writer_write(w, strbuf_text(&r->groups[g]), r->groups[g].len));
-    SC_TRY(file_writer_commit(&w));
+    strbuf settings = {0};
+    const size_t n = (r->dialogues.n + GROUP - 1) / GROUP;
+    SC_TRY(settings_text(r, &settings));
+    SC_TRY(line_groups_open(r->options->out, !r->options->request, strbuf_text(&settings), n, &r->groups));
+    for (size_t g = 0; g < n; g++)
+        r->result.n_resumed += r->groups.done[g] ? (int64_t)group_rows(r, g) : 0;
+    if (r->result.n_resumed > 0)
+        log_info("%lld of %zu rows are taken from %s", (long long)r->result.n_resumed, r->dialogues.n,
+                 r->groups.path);
 cleanup:
-    file_writer_discard(&w);
+    strbuf_free(&settings);
     return status;
 }
 
 static void recommendation_close(recommendation *r)
 {
     progress_end(r->progress);
-    for (size_t g = 0; r->groups && g < r->n_groups; g++)
-        strbuf_free(&r->groups[g]);
-    free(r->groups);
-    free(r->done);
-    free(r->journal_path);
-    record_log_close(r->journal);
+    line_groups_close(&r->groups);
     title_trie_free(&r->catalogue);
     dialogues_free(&r->dialogues);
     tokenizer_close(r->tokenizer);
@@ -578,29 +464,22 @@ sc_status sc_recommend(const sc_recommend_options *options, sc_recommend_result 
     }
     if (options->adapter)
         SC_TRY(model_lora_load(r.model, options->adapter));
-    r.n_groups = (r.dialogues.n + GROUP - 1) / GROUP;
-    SC_TRY(sc_alloc(&r.groups, r.n_groups, sizeof *r.groups));
-    SC_TRY(sc_alloc(&r.done, r.n_groups, sizeof *r.done));
-    if (!options->request)
-        SC_TRY(journal_open(&r));
+    SC_TRY(groups_open(&r));
     const int64_t unit = options->constrained ? 1 : options->max_tokens;
     r.progress = progress_begin("recommend", options->constrained ? "dialogues" : "tokens",
                                 (int64_t)r.dialogues.n * unit);
     progress_skip(r.progress, r.result.n_resumed * unit);
-    for (size_t g = 0; g < r.n_groups; g++) {
+    for (size_t g = 0; g < r.groups.n; g++) {
         SC_TRY(check_cancelled());
-        if (!r.done[g])
+        if (!r.groups.done[g])
             SC_TRY(answer_group(&r, g));
+        r.result.prompt_tokens += r.groups.counts[g].prompt_tokens;
+        r.result.new_tokens += r.groups.counts[g].new_tokens;
         if (!options->constrained)
             progress_note(r.progress, "%zu of %zu dialogues",
-                          g + 1 < r.n_groups ? (g + 1) * GROUP : r.dialogues.n, r.dialogues.n);
+                          g + 1 < r.groups.n ? (g + 1) * GROUP : r.dialogues.n, r.dialogues.n);
     }
-    SC_TRY(write_replies(&r));
-    if (r.journal) {
-        record_log_close(r.journal);
-        r.journal = NULL;
-        SC_TRY(file_remove_tree(r.journal_path));
-    }
+    SC_TRY(line_groups_commit(&r.groups));
     r.result.n_rows = (int64_t)r.dialogues.n;
     r.result.seconds = seconds_now() - start;
     if (result)

@@ -58,18 +58,21 @@ sc_status kv_cache_create(const model *m, int64_t capacity, kv_cache *out)
 {
     sc_status status = SC_OK;
     const int32_t n_layers = m->config.n_layers;
-    size_t bytes = 0;
+    size_t bytes = 0, all = 0;
     memset(out, 0, sizeof *out);
     if (capacity < 1 || capacity > INT32_MAX)
         return sc_fail(SC_MEMORY,
                        "A cache of %lld tokens is not possible; work on fewer or shorter rows at once.",
                        (long long)capacity);
     SC_TRY(byte_count(capacity, kv_dim(m), dtype_size(m->dtype), &bytes));
+    bytes = (bytes + 63) / 64 * 64;
+    SC_TRY(byte_count(2 * n_layers, 1, bytes, &all));
     SC_TRY(sc_alloc(&out->k, (size_t)n_layers, sizeof(void *)));
     SC_TRY(sc_alloc(&out->v, (size_t)n_layers, sizeof(void *)));
+    SC_TRY(ops_of(m)->alloc(&out->arena, all));
     for (int32_t l = 0; l < n_layers; l++) {
-        SC_TRY(ops_of(m)->alloc(&out->k[l], bytes));
-        SC_TRY(ops_of(m)->alloc(&out->v[l], bytes));
+        out->k[l] = (char *)out->arena + (size_t)(2 * l) * bytes;
+        out->v[l] = (char *)out->k[l] + bytes;
     }
     SC_TRY(sc_alloc(&out->free_rows, (size_t)capacity, sizeof(int32_t)));
     for (int64_t i = 0; i < capacity; i++)
@@ -83,12 +86,7 @@ cleanup:
 
 void kv_cache_destroy(const model *m, kv_cache *c)
 {
-    for (int32_t l = 0; l < m->config.n_layers; l++) {
-        if (c->k != NULL)
-            ops_of(m)->release(c->k[l]);
-        if (c->v != NULL)
-            ops_of(m)->release(c->v[l]);
-    }
+    ops_of(m)->release(c->arena);
     free(c->k);
     free(c->v);
     free(c->free_rows);

@@ -2,6 +2,7 @@
  * as there is room, every live row gives one token a step, and a finished row's place is taken at once.
  *
  * Every row reserves its longest possible length when it is admitted, so the cache never runs out on the way. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,10 @@ typedef struct live_row {
     int32_t *rows;        /* cache rows, in order of position */
     int64_t n_rows, room; /* filled; reserved */
     int32_t last_id;
-    int64_t cap; /* of out[index].ids */
+    size_t cap, cap_logprobs; /* of out[index] */
+    int32_t *said;            /* distinct tokens of the prompt and behind it, where they are penalised */
+    size_t n_said, cap_said;
+    uint64_t *is_said; /* [vocab] bits */
 } live_row;
 
 typedef struct batch_state {
@@ -38,12 +42,14 @@ typedef struct batch_state {
     size_t kv_cap;
     int64_t *kv_offsets;
     uint64_t *step_keys;
+    float *logprobs;
 } batch_state;
 
 void generated_free(generated *rows, size_t n)
 {
     for (size_t i = 0; rows != NULL && i < n; i++) {
         free(rows[i].ids);
+        free(rows[i].logprobs);
         rows[i] = (generated){0};
     }
 }
@@ -78,26 +84,96 @@ static uint64_t step_key(uint64_t key, int64_t n)
     return x ^ (x >> 31);
 }
 
+static void live_row_free(live_row *row)
+{
+    free(row->rows);
+    free(row->said);
+    free(row->is_said);
+    row->rows = NULL;
+    row->said = NULL;
+    row->is_said = NULL;
+}
+
 static void finish(batch_state *b, int64_t i, bool stopped)
 {
     live_row *row = &b->live[i];
     b->out[row->index].stopped = stopped;
     kv_cache_give(&b->cache, row->n_rows, row->rows);
     b->reserved -= row->room;
-    free(row->rows);
-    row->rows = NULL;
+    live_row_free(row);
     progress_add(b->p, b->options->max_tokens - b->out[row->index].n);
 }
 
-/* Draws the next token of live rows first .. first+n-1 from their hidden states; `done` marks the finished. */
-static sc_status sample(batch_state *b, const void *hidden, int64_t first, int64_t n, bool *done)
+/* --- penalties ----------------------------------------------------------------------------------------- */
+
+static bool penalises(const batch_state *b)
+{
+    return b->options->penalty != 0 && b->options->penalty != 1;
+}
+
+static sc_status remember(const batch_state *b, live_row *row, const int32_t *ids, int64_t n)
+{
+    sc_status status = SC_OK;
+    if (!penalises(b))
+        return SC_OK;
+    if (row->is_said == NULL)
+        SC_TRY(sc_alloc(&row->is_said, (size_t)b->m->config.vocab_size / 64 + 1, sizeof *row->is_said));
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= b->m->config.vocab_size)
+            continue; /* the prefill names it */
+        uint64_t *word = &row->is_said[ids[i] / 64];
+        const uint64_t bit = UINT64_C(1) << (ids[i] % 64);
+        if (*word & bit)
+            continue;
+        *word |= bit;
+        SC_TRY(sc_grow(&row->said, &row->cap_said, row->n_said + 1, sizeof *row->said));
+        row->said[row->n_said++] = ids[i];
+    }
+cleanup:
+    return status;
+}
+
+/* Of k live rows from `first` on. The attention's lists are not needed any more in this step. */
+static sc_status penalise(batch_state *b, int64_t first, int64_t k, float *logits)
+{
+    model *m = b->m;
+    workspace *ws = &storage_of(m)->ws;
+    sc_status status = SC_OK;
+    size_t n = 0;
+    if (!penalises(b))
+        return SC_OK;
+    b->kv_offsets[0] = 0;
+    for (int64_t i = 0; i < k; i++)
+        b->kv_offsets[i + 1] = b->kv_offsets[i] + (int64_t)b->live[first + i].n_said;
+    SC_TRY(sc_grow(&b->kv_rows, &b->kv_cap, (size_t)b->kv_offsets[k], sizeof *b->kv_rows));
+    for (int64_t i = 0; i < k; i++) {
+        const live_row *row = &b->live[first + i];
+        memcpy(b->kv_rows + n, row->said, row->n_said * sizeof *row->said);
+        n += row->n_said;
+    }
+    SC_TRY(buffer_upload(m, &ws->kv_rows, b->kv_rows, n * sizeof *b->kv_rows));
+    SC_TRY(buffer_upload(m, &ws->kv_offsets, b->kv_offsets, (size_t)(k + 1) * sizeof *b->kv_offsets));
+    SC_TRY(ops_of(m)->penalise_rows(NULL, logits, k, m->config.vocab_size, b->options->penalty,
+                                    ws->kv_rows.data, ws->kv_offsets.data));
+cleanup:
+    return status;
+}
+
+/* --- steps --------------------------------------------------------------------------------------------- */
+
+/* Draws the next token of live rows first .. first+n-1 from their hidden states into ids and logprobs. */
+static sc_status draw(batch_state *b, const void *hidden, int64_t first, int64_t n)
 {
     model *m = b->m;
     workspace *ws = &storage_of(m)->ws;
     const size_t row_bytes = (size_t)m->config.dim * dtype_size(m->dtype);
-    const sample_options options = {
-        .temperature = b->options->temperature, .top_p = b->options->top_p, .seed = b->options->seed};
+    const sample_options options = {.temperature = b->options->temperature,
+                                    .top_p = b->options->top_p,
+                                    .seed = b->options->seed,
+                                    .top_k = b->options->top_k,
+                                    .min_p = b->options->min_p};
     sc_status status = SC_OK;
+    float *logprobs = NULL;
     for (int64_t i = 0; i < n; i += SAMPLE_ROWS) {
         const int64_t k = n - i < SAMPLE_ROWS ? n - i : SAMPLE_ROWS;
         float *logits = NULL;
@@ -108,12 +184,29 @@ static sc_status sample(batch_state *b, const void *hidden, int64_t first, int64
         }
         SC_TRY(buffer_upload(m, &ws->row_keys, b->step_keys, (size_t)k * sizeof(uint64_t)));
         SC_TRY(buffer_need(m, &ws->ids_out, (size_t)k * sizeof(int32_t)));
+        if (b->options->logprobs) {
+            SC_TRY(buffer_need(m, &ws->losses, (size_t)k * sizeof(float)));
+            logprobs = ws->losses.data;
+        }
         SC_TRY(head_logits(m, (const char *)hidden + (size_t)i * row_bytes, k, &logits));
-        SC_TRY(ops_of(m)->sample_rows(NULL, ws->ids_out.data, NULL, logits, DTYPE_F32, k,
+        SC_TRY(penalise(b, first + i, k, logits));
+        SC_TRY(ops_of(m)->sample_rows(NULL, ws->ids_out.data, logprobs, logits, DTYPE_F32, k,
                                       m->config.vocab_size, &options, ws->row_keys.data));
         SC_TRY(ops_of(m)->download(NULL, b->ids + i, ws->ids_out.data, (size_t)k * sizeof(int32_t)));
+        if (logprobs != NULL)
+            SC_TRY(ops_of(m)->download(NULL, b->logprobs + i, logprobs, (size_t)k * sizeof(float)));
     }
     SC_TRY(ops_of(m)->synchronise(NULL));
+cleanup:
+    return status;
+}
+
+/* A token more for live rows first .. first+n-1; `done` marks the finished. */
+static sc_status sample(batch_state *b, const void *hidden, int64_t first, int64_t n, bool *done)
+{
+    const model *m = b->m;
+    sc_status status = SC_OK;
+    SC_TRY(draw(b, hidden, first, n));
     for (int64_t i = 0; i < n; i++) {
         live_row *row = &b->live[first + i];
         generated *out = &b->out[row->index];
@@ -128,13 +221,17 @@ static sc_status sample(batch_state *b, const void *hidden, int64_t first, int64
             done[first + i] = true;
             continue;
         }
-        size_t cap = (size_t)row->cap;
-        SC_TRY(sc_grow(&out->ids, &cap, (size_t)out->n + 1, sizeof(int32_t)));
-        row->cap = (int64_t)cap;
+        SC_TRY(sc_grow(&out->ids, &row->cap, (size_t)out->n + 1, sizeof(int32_t)));
+        if (b->options->logprobs) {
+            SC_TRY(sc_grow(&out->logprobs, &row->cap_logprobs, (size_t)out->n + 1, sizeof(float)));
+            out->logprobs[out->n] = b->logprobs[i];
+        }
         out->ids[out->n++] = row->last_id = id;
+        SC_TRY(remember(b, row, &id, 1));
         progress_add(b->p, 1);
-        if (out->n == b->options->max_tokens || row->n_rows == b->m->config.max_positions) {
-            finish(b, first + i, false);
+        const bool ended = b->options->ends != NULL && b->options->ends(b->options->context, row->index, out);
+        if (ended || out->n == b->options->max_tokens || row->n_rows == m->config.max_positions) {
+            finish(b, first + i, ended);
             done[first + i] = true;
         }
     }
@@ -179,8 +276,9 @@ static sc_status admit(batch_state *b, bool *done)
         const int64_t length = b->cu[i + 1] - b->cu[i];
         live_row *row = &b->live[first + k];
         *row = (live_row){.index = i, .n_rows = length, .room = room_of(b, i)};
-        SC_TRY(sc_alloc(&row->rows, (size_t)row->room, sizeof(int32_t)));
         b->n_live++;
+        SC_TRY(sc_alloc(&row->rows, (size_t)row->room, sizeof(int32_t)));
+        SC_TRY(remember(b, row, b->prompt_ids + b->cu[i], length));
         kv_cache_take(&b->cache, length, row->rows);
         memcpy(ids + cu[k], b->prompt_ids + b->cu[i], (size_t)length * sizeof *ids);
         memcpy(rows + cu[k], row->rows, (size_t)length * sizeof *rows);
@@ -277,6 +375,9 @@ sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_
     memset(out, 0, n_rows * sizeof *out);
     if (n_rows == 0)
         return SC_OK;
+    if (options->penalty < 0 || !isfinite(options->penalty))
+        return sc_fail(SC_USAGE, "The repetition penalty is %g, but it must be above 0 (1: none).",
+                       (double)options->penalty);
     if (options->max_tokens < 1)
         return sc_fail(SC_USAGE, "The number of new tokens is %lld, but it must be at least 1.",
                        (long long)options->max_tokens);
@@ -290,6 +391,7 @@ sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_
     SC_TRY(sc_alloc(&b.new_rows, (size_t)b.max_live, sizeof *b.new_rows));
     SC_TRY(sc_alloc(&b.kv_offsets, (size_t)b.max_live + 1, sizeof *b.kv_offsets));
     SC_TRY(sc_alloc(&b.step_keys, SAMPLE_ROWS, sizeof *b.step_keys));
+    SC_TRY(sc_alloc(&b.logprobs, (size_t)b.max_live, sizeof *b.logprobs));
     SC_TRY(sc_alloc(&done, (size_t)b.max_live, sizeof *done));
     while (b.n_live > 0 || b.next < n_rows) {
         SC_TRY(check_cancelled());
@@ -299,7 +401,7 @@ sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_
     }
 cleanup:
     for (int64_t i = 0; i < b.n_live; i++)
-        free(b.live[i].rows);
+        live_row_free(&b.live[i]);
     kv_cache_destroy(m, &b.cache);
     free(b.live);
     free(b.ids);
@@ -308,6 +410,7 @@ cleanup:
     free(b.kv_rows);
     free(b.kv_offsets);
     free(b.step_keys);
+    free(b.logprobs);
     free(done);
     if (status != SC_OK)
         generated_free(out, n_rows);

@@ -5,6 +5,15 @@
 #include "base/log.h"
 #include "model/model.h"
 
+typedef struct generated {
+    int32_t *ids; /* without the end token */
+    int64_t n;
+    float *
+        logprobs; /* [n] of each among all tokens, at temperature 1 and after the penalty; NULL unless asked for */
+    bool stopped; /* true: an end token ("stop"); false: max_tokens ("length") */
+} generated;
+void generated_free(generated *rows, size_t n);
+
 typedef struct generate_options {
     int64_t max_tokens;
     float temperature, top_p;
@@ -12,14 +21,14 @@ typedef struct generate_options {
     const int32_t *stop_ids; /* besides the model's end tokens */
     size_t n_stop_ids;
     int64_t max_live; /* rows decoded at once; 0: 64 */
+    int32_t top_k;    /* 0: all */
+    float min_p;      /* 0: all */
+    float penalty;    /* on tokens of the prompt and the row (penalise_rows); 0 or 1: none */
+    bool logprobs;    /* fills them */
+    /* Whether a row ends behind its newest token, or NULL. */
+    bool (*ends)(void *context, size_t row, const generated *so_far);
+    void *context;
 } generate_options;
-
-typedef struct generated {
-    int32_t *ids; /* without the end token */
-    int64_t n;
-    bool stopped; /* true: an end token ("stop"); false: max_tokens ("length") */
-} generated;
-void generated_free(generated *rows, size_t n);
 
 /* Row i goes on from prompt i (ids [cu[i] .. cu[i+1])). keys[i] keys its random numbers. A finished row gives
  * its place up; a row's greedy tokens do not depend on its neighbours in fp32. A row also ends ("length") where
@@ -27,6 +36,12 @@ void generated_free(generated *rows, size_t n);
  * the rest when the row ends. */
 sc_status generate(model *m, const int32_t *prompt_ids, const int64_t *cu, size_t n_rows,
                    const uint64_t *keys, const generate_options *options, generated *out, progress *p);
+
+/* Log-probabilities of given tokens: of row i (ids [cu[i] .. cu[i+1])) those from its starts[i]-th on, one after the
+ * other, rows in order. What rows that follow each other begin with alike is computed once. 1 <= starts[i]. `p` (or
+ * NULL) advances by the tokens of a row. */
+sc_status model_score(model *m, const int32_t *ids, const int64_t *cu, const int64_t *starts, size_t n_rows,
+                      float *logprobs, progress *p);
 
 /* A trie over token-id sequences; leaf value = the caller's index of the sequence. Of equal sequences the
  * lowest index that is not banned is offered. */

@@ -35,9 +35,10 @@ typedef struct block_buffers {
     void *pre[N_LINEARS];   /* [out] a linear's output before DoRA's magnitudes, NULL without them */
 } block_buffers;
 
-/* Token-addressed keys and values: row r of every layer's arena belongs to one token. */
+/* Token-addressed keys and values: row r of every layer belongs to one token. */
 typedef struct kv_cache {
-    void **k, **v; /* [n_layers] arenas [capacity][n_kv_heads*head_dim] */
+    void *arena;
+    void **k, **v; /* [n_layers] in the arena: [capacity][n_kv_heads*head_dim] */
     int64_t capacity;
     int32_t *free_rows; /* a stack: the lowest row is on top at the start */
     int64_t n_free;

@@ -394,3 +394,20 @@ cleanup:
     free(weights);
     return status;
 }
+
+sc_status model_lora_sha256(const char *folder, char hex[65])
+{
+    sc_status status = SC_OK;
+    char both[2 * 64 + 1];
+    char *tensors = path_join(folder, "adapter_model.safetensors");
+    char *config = path_join(folder, "adapter_config.json");
+    if (!tensors || !config)
+        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
+    SC_TRY(file_sha256(tensors, both));
+    SC_TRY(file_sha256(config, both + 64));
+    sha256_hex(both, 2 * 64, hex);
+cleanup:
+    free(tensors);
+    free(config);
+    return status;
+}

@@ -107,7 +107,9 @@ typedef struct lora_options {
     bool dora;           /* magnitudes beside A and B; they start as the lengths of W's rows */
 } lora_options;
 sc_status model_lora_create(model *m, const lora_options *options);
-sc_status model_lora_load(model *m, const char *adapter_folder);       /* PEFT files in */
+sc_status model_lora_load(model *m, const char *adapter_folder); /* PEFT files in */
+/* An adapter's identity: of its tensors and of its configuration, which says how they are scaled. */
+sc_status model_lora_sha256(const char *adapter_folder, char hex[65]);
 sc_status model_lora_save(const model *m, const char *adapter_folder); /* PEFT files out, atomic per file */
 /* To be called when A or B have changed: finds DoRA's lengths anew. Nothing to do for plain LoRA. */
 sc_status model_lora_refresh(model *m);

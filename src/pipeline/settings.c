@@ -11,8 +11,8 @@
 const verb *verb_find(const char *name)
 {
     for (size_t i = 0; i < n_verbs; i++)
-        if (strcmp(verbs[i].name, name) == 0)
-            return &verbs[i];
+        if (strcmp(verbs[i]->name, name) == 0)
+            return verbs[i];
     return NULL;
 }
 

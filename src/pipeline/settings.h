@@ -43,7 +43,7 @@ typedef struct verb {
     sc_status (*check)(const void *options);
 } verb;
 
-extern const verb verbs[];
+extern const verb *const verbs[];
 extern const size_t n_verbs;
 extern const setting common_settings[]; /* offsets in sc_common */
 extern const size_t n_common_settings;

@@ -39,24 +39,6 @@ static json_t *settings_of(const trainer *t)
     return s;
 }
 
-/* Of its tensors and of its configuration, which says how they are scaled. */
-static sc_status hash_adapter(const char *folder, char hex[65])
-{
-    sc_status status = SC_OK;
-    char both[2 * 64 + 1];
-    char *tensors = path_join(folder, "adapter_model.safetensors");
-    char *config = path_join(folder, "adapter_config.json");
-    if (!tensors || !config)
-        SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
-    SC_TRY(file_sha256(tensors, both));
-    SC_TRY(file_sha256(config, both + 64));
-    sha256_hex(both, 2 * 64, hex);
-cleanup:
-    free(tensors);
-    free(config);
-    return status;
-}
-
 /* Everything that is known without the weights. */
 static sc_status open_outline(trainer *t)
 {
@@ -86,7 +68,7 @@ static sc_status open_model(trainer *t)
     } else if (o->init_adapter != NULL) {
         SC_TRY(model_lora_load(t->model, o->init_adapter));
         t->model->lora->dropout = (float)o->dropout;
-        SC_TRY(hash_adapter(o->init_adapter, t->init_sha256));
+        SC_TRY(model_lora_sha256(o->init_adapter, t->init_sha256));
     } else {
         const lora_options adapter = train_adapter_options(o);
         SC_TRY(model_lora_create(t->model, &adapter));
@@ -333,7 +315,7 @@ static sc_status write_record(const trainer *t)
                                (json_int_t)t->state.step, "first_loss", t->state.first_loss, "last_loss",
                                t->state.last_loss, "tokens", (json_int_t)t->state.n_tokens, "supervised",
                                (json_int_t)t->state.n_supervised, "examples", (json_int_t)t->training.n,
-                               "cut", (json_int_t)(t->rows.n_cut + t->held_rows.n_cut));
+                               "cut", (json_int_t)t->rows.n_cut + (json_int_t)t->held_rows.n_cut);
     if (path == NULL || record == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice"));
     if (t->held.n > 0)

@@ -40,21 +40,21 @@ std::vector<std::string> words_of(const std::string &text)
 TEST_F(Usage, HelpOfEveryVerbListsItsFlags)
 {
     for (size_t i = 0; i < n_verbs; i++) {
-        auto words = words_of(verbs[i].name);
+        auto words = words_of(verbs[i]->name);
         words.push_back("--help");
         const ToolResult r = run(words);
-        EXPECT_EQ(r.code, 0) << verbs[i].name;
+        EXPECT_EQ(r.code, 0) << verbs[i]->name;
         EXPECT_TRUE(r.err.empty()) << r.err;
-        for (size_t k = 0; k < verbs[i].n_settings; k++)
-            EXPECT_TRUE(mentions(r.out, std::string("--") + verbs[i].settings[k].name)) << verbs[i].name;
+        for (size_t k = 0; k < verbs[i]->n_settings; k++)
+            EXPECT_TRUE(mentions(r.out, std::string("--") + verbs[i]->settings[k].name)) << verbs[i]->name;
         EXPECT_TRUE(mentions(r.out, "--seed"));
-        EXPECT_TRUE(mentions(r.out, verbs[i].summary));
+        EXPECT_TRUE(mentions(r.out, verbs[i]->summary));
     }
     for (const auto &words : {std::vector<std::string>{}, {"--help"}, {"-h"}}) {
         const ToolResult r = run(words);
         EXPECT_EQ(r.code, 0);
         for (size_t i = 0; i < n_verbs; i++)
-            EXPECT_TRUE(mentions(r.out, verbs[i].name));
+            EXPECT_TRUE(mentions(r.out, verbs[i]->name));
         EXPECT_TRUE(mentions(r.out, "Exit codes"));
     }
     const ToolResult group = run({"import", "--help"});

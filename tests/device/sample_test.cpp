@@ -3,6 +3,13 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+
+static sample_options chosen(float temperature, float top_p, uint64_t seed, uint32_t step, int32_t top_k = 0,
+                             float min_p = 0)
+{
+    return {temperature, top_p, seed, step, top_k, min_p};
+}
 
 class Sample : public DeviceTest
 {
@@ -29,7 +36,8 @@ class Sample : public DeviceTest
         return x[id] - most - std::log(total);
     }
     // n rows of one distribution, with keys 0..n-1
-    std::map<int32_t, double> frequencies(const Doubles &row, float temperature, float top_p, size_t n) const
+    std::map<int32_t, double> frequencies(const Doubles &row, float temperature, float top_p, size_t n,
+                                          int32_t top_k = 0, float min_p = 0) const
     {
         Doubles logits;
         std::vector<uint64_t> keys;
@@ -38,7 +46,7 @@ class Sample : public DeviceTest
             keys.push_back(i);
         }
         std::map<int32_t, double> found;
-        for (int32_t id : draw(logits, row.size(), {temperature, top_p, 77, 3}, keys).ids)
+        for (int32_t id : draw(logits, row.size(), chosen(temperature, top_p, 77, 3, top_k, min_p), keys).ids)
             found[id] += 1.0 / double(n);
         return found;
     }
@@ -52,7 +60,7 @@ TEST_P(Sample, GreedyTakesTheGreatestAndTheLowestIdOfTies)
     x[40000] = x[40001] = 64;
     x[vocab] = 64;
     x[3 * vocab - 1] = 64;
-    Drawn got = draw(x, vocab, {0, 1, 0, 0}, {1, 2, 3});
+    Drawn got = draw(x, vocab, chosen(0, 1, 0, 0), {1, 2, 3});
     EXPECT_EQ(got.ids, (std::vector<int32_t>{40000, 0, int32_t(vocab) - 1}));
     for (size_t i = 0; i < 3; i++)
         EXPECT_NEAR(got.logprobs[i], log_softmax(&x[i * vocab], vocab, size_t(got.ids[i])), 1e-5);
@@ -92,6 +100,55 @@ TEST_P(Sample, NucleusKeepsTheSmallestSetThatReachesTopP)
     }
 }
 
+// transformers' order: top_k, then top_p of what is left, then min_p.
+TEST_P(Sample, TopKAndMinPKeepTheMostProbable)
+{
+    const double step =
+        double(bf16_of(std::log(2.0))); // probabilities 1/2, 1/4, 1/8, 1/16, 1/16 in a shuffled order
+    const Doubles row = {-2 * step, 0, -step, -3 * step, -INFINITY, -3 * step};
+    struct {
+        float top_p;
+        int32_t top_k;
+        float min_p;
+        std::vector<int32_t> kept;
+    } cases[] = {{1, 1, 0, {1}},
+                 {1, 3, 0, {0, 1, 2}},
+                 {1, 4, 0, {0, 1, 2, 3}},
+                 {1, 100, 0, {0, 1, 2, 3, 5}},
+                 {1, 6, 0, {0, 1, 2, 3, 5}},
+                 {1, 0, 0.2f, {0, 1, 2}},
+                 {1, 0, 0.3f, {1, 2}},
+                 {1, 0, 1, {1}},
+                 {0.6f, 2, 0, {1}}, // of 2/3 and 1/3
+                 {0.6f, 0, 0, {1, 2}},
+                 {0.8f, 0, 0.3f, {1, 2}},
+                 {1, 2, 0.2f, {1, 2}}};
+    for (const auto &c : cases) {
+        SCOPED_TRACE(testing::Message() << c.top_p << " " << c.top_k << " " << c.min_p);
+        std::map<int32_t, double> found = frequencies(row, 1, c.top_p, 3000, c.top_k, c.min_p);
+        double total = 0;
+        for (int32_t id : c.kept)
+            total += std::exp(row[size_t(id)]);
+        ASSERT_EQ(found.size(), c.kept.size());
+        for (int32_t id : c.kept)
+            EXPECT_NEAR(found[id], std::exp(row[size_t(id)]) / total, 0.04) << id;
+    }
+}
+
+TEST_P(Sample, TopKEqualsASortedOneOnALargeVocabulary)
+{
+    const size_t vocab = 5000, k = 700;
+    const Doubles x = random(vocab, 5, 1.0); // of bf16 many are equal
+    Doubles held = tensor(x).values();
+    std::vector<size_t> order(vocab);
+    for (size_t i = 0; i < vocab; i++)
+        order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return held[a] > held[b]; });
+    const std::set<size_t> allowed(order.begin(), order.begin() + k);
+    for (const auto &[id, frequency] : frequencies(x, 100, 1, 3000, int32_t(k)))
+        EXPECT_TRUE(allowed.count(size_t(id))) << id;
+}
+
 TEST_P(Sample, NucleusEqualsASortedOneOnALargeVocabulary)
 {
     const size_t vocab = 5000;
@@ -123,11 +180,11 @@ TEST_P(Sample, DrawsDependOnKeysAlone)
     for (int i = 0; i < 3; i++)
         three.insert(three.end(), x.begin(), x.end());
     for (float top_p : {1.0f, 0.9f}) {
-        Drawn batch = draw(three, vocab, {1, top_p, 1, 5}, {10, 11, 12});
-        EXPECT_EQ(draw(x, vocab, {1, top_p, 1, 5}, {11}).ids[0], batch.ids[1]);
-        EXPECT_EQ(draw(three, vocab, {1, top_p, 1, 5}, {10, 11, 12}).ids, batch.ids);
-        EXPECT_NE(draw(three, vocab, {1, top_p, 2, 5}, {10, 11, 12}).ids, batch.ids);
-        EXPECT_NE(draw(three, vocab, {1, top_p, 1, 6}, {10, 11, 12}).ids, batch.ids);
+        Drawn batch = draw(three, vocab, chosen(1, top_p, 1, 5), {10, 11, 12});
+        EXPECT_EQ(draw(x, vocab, chosen(1, top_p, 1, 5), {11}).ids[0], batch.ids[1]);
+        EXPECT_EQ(draw(three, vocab, chosen(1, top_p, 1, 5), {10, 11, 12}).ids, batch.ids);
+        EXPECT_NE(draw(three, vocab, chosen(1, top_p, 2, 5), {10, 11, 12}).ids, batch.ids);
+        EXPECT_NE(draw(three, vocab, chosen(1, top_p, 1, 6), {10, 11, 12}).ids, batch.ids);
     }
 }
 
@@ -138,22 +195,41 @@ TEST_P(Sample, RefusesWhatIsNoDistribution)
     for (double bad : {double(NAN), double(INFINITY)})
         for (float temperature : {0.0f, 1.0f}) {
             Tensor x = tensor({0.5, bad, 1.5});
-            sample_options options = {temperature, 1, 0, 0};
+            const sample_options options = chosen(temperature, 1, 0, 0);
             EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, x.get(), type, 1, 3, &options,
                                          keys.as<uint64_t>()),
                       SC_BAD_INPUT);
         }
     Tensor masked = tensor({-INFINITY, -INFINITY});
-    sample_options options = {1, 1, 0, 0};
+    const sample_options options = chosen(1, 1, 0, 0);
     EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, masked.get(), type, 1, 2, &options,
                                  keys.as<uint64_t>()),
               SC_BAD_INPUT);
     Tensor x = tensor({0, 1});
     for (sample_options wrong :
-         {sample_options{-1, 1, 0, 0}, sample_options{1, 0, 0, 0}, sample_options{NAN, 1, 0, 0}})
+         {chosen(-1, 1, 0, 0), chosen(1, 0, 0, 0), chosen(NAN, 1, 0, 0), chosen(1, 1, 0, 0, -1),
+          chosen(1, 1, 0, 0, 0, -0.1f), chosen(1, 1, 0, 0, 0, 1.1f), chosen(1, 1, 0, 0, 0, NAN)})
         EXPECT_EQ(table->sample_rows(nullptr, ids.as<int32_t>(), nullptr, x.get(), type, 1, 2, &wrong,
                                      keys.as<uint64_t>()),
                   SC_USAGE);
+}
+
+TEST_P(Sample, PenalisesWhatWasSaid)
+{
+    Tensor logits = floats({1, -1, 2, 0.5, 4, -4, 0, 8});
+    Buffer ids = upload_array(table, std::vector<int32_t>{1, 2, 3, 0, 1}),
+           offsets = upload_array(table, std::vector<int64_t>{0, 2, 5});
+    ASSERT_OK(
+        table->penalise_rows(nullptr, logits.as<float>(), 2, 4, 2, ids.as<int32_t>(), offsets.as<int64_t>()));
+    EXPECT_EQ(logits.values(), (Doubles{1, -2, 1, 0.5, 2, -8, 0, 4}));
+    for (float wrong : {0.0f, -1.0f, NAN, INFINITY})
+        EXPECT_EQ(table->penalise_rows(nullptr, logits.as<float>(), 2, 4, wrong, ids.as<int32_t>(),
+                                       offsets.as<int64_t>()),
+                  SC_USAGE);
+    Buffer outside = upload_array(table, std::vector<int32_t>{4, -1, 0, 0, 0});
+    EXPECT_EQ(table->penalise_rows(nullptr, logits.as<float>(), 2, 4, 2, outside.as<int32_t>(),
+                                   offsets.as<int64_t>()),
+              SC_INTERNAL);
 }
 
 TEST_P(Sample, GathersLogProbabilities)

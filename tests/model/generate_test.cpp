@@ -1,4 +1,6 @@
 // Generation with a cache against the model without one, and against transformers.
+#include <set>
+
 #include "fixture.h"
 
 namespace
@@ -208,4 +210,186 @@ TEST(GenerateErrors, BadRequestsAreNamed)
     o.max_tokens = 0;
     EXPECT_EQ(generate(m, ids.data(), good, 1, nullptr, &o, rows, nullptr), SC_USAGE);
     EXPECT_OK(generate(m, ids.data(), good, 0, nullptr, &o, rows, nullptr));
+}
+
+// Against the model without a cache, whose logits are changed as the definition says.
+TEST(GeneratePenalty, SaidTokensWeighLess)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    const std::vector<Ints> prompts = {{5, 6, 7, 5}, {9}, {40, 41, 42, 43, 44}};
+    generate_options o = greedy(20);
+    o.penalty = 1.7f;
+    const std::vector<Reply> got = run(m, prompts, o);
+    for (size_t i = 0; i < prompts.size(); i++) {
+        Ints tokens = prompts[i], want;
+        for (int k = 0; k < 20; k++) {
+            Floats all = logits_of(m, tokens, {0, static_cast<int32_t>(tokens.size())});
+            float *last = all.data() + (tokens.size() - 1) * static_cast<size_t>(m->config.vocab_size);
+            for (int32_t id : std::set<int32_t>(tokens.begin(), tokens.end()))
+                last[id] = last[id] > 0 ? last[id] / o.penalty : last[id] * o.penalty;
+            want.push_back(static_cast<int32_t>(std::max_element(last, last + m->config.vocab_size) - last));
+            tokens.push_back(want.back());
+        }
+        EXPECT_EQ(got[i].ids, want) << i;
+        EXPECT_EQ(run(m, {prompts[i]}, o)[0].ids, want) << i;
+        EXPECT_NE(run(m, {prompts[i]}, greedy(20))[0].ids, want) << i;
+    }
+    o.penalty = -1;
+    generated row = {};
+    const int64_t cu[] = {0, 1};
+    EXPECT_EQ(generate(m, prompts[1].data(), cu, 1, nullptr, &o, &row, nullptr), SC_USAGE);
+}
+
+TEST(GenerateEnds, WhereTheCallerSays)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    const std::vector<Ints> prompts = {{5, 6, 7}, {8}, {9, 10}};
+    const std::vector<Reply> whole = run(m, prompts, greedy(12));
+    generate_options o = greedy(12);
+    std::vector<int64_t> wanted = {3, 100, 1};
+    o.context = &wanted;
+    o.ends = [](void *context, size_t row, const generated *so_far) {
+        return so_far->n >= (*static_cast<std::vector<int64_t> *>(context))[row];
+    };
+    const std::vector<Reply> got = run(m, prompts, o);
+    for (size_t i = 0; i < prompts.size(); i++) {
+        const auto n = std::min<int64_t>(wanted[i], 12);
+        EXPECT_EQ(got[i].ids, Ints(whole[i].ids.begin(), whole[i].ids.begin() + n)) << i;
+        EXPECT_EQ(got[i].stopped, wanted[i] <= 12) << i;
+    }
+}
+
+namespace
+{
+
+// Rows of tokens, each scored from a place on.
+struct Scored {
+    Ints ids;
+    std::vector<int64_t> cu = {0}, starts;
+    void add(const Ints &prompt, const Ints &continuation)
+    {
+        ids.insert(ids.end(), prompt.begin(), prompt.end());
+        ids.insert(ids.end(), continuation.begin(), continuation.end());
+        starts.push_back(static_cast<int64_t>(prompt.size()));
+        cu.push_back(static_cast<int64_t>(ids.size()));
+    }
+    Floats score(model *m) const
+    {
+        size_t n = ids.size();
+        for (int64_t s : starts)
+            n -= static_cast<size_t>(s);
+        Floats out(n, NAN);
+        EXPECT_OK(model_score(m, ids.data(), cu.data(), starts.data(), starts.size(), out.data(), nullptr));
+        return out;
+    }
+    Floats expected(model *m) const
+    {
+        Floats out;
+        const auto vocab = static_cast<size_t>(m->config.vocab_size);
+        for (size_t i = 0; i + 1 < cu.size(); i++) {
+            const Ints row(ids.begin() + cu[i], ids.begin() + cu[i + 1]);
+            const Floats all = logits_of(m, row, {0, static_cast<int32_t>(row.size())});
+            for (auto at = static_cast<size_t>(starts[i]); at < row.size(); at++) {
+                const float *x = all.data() + (at - 1) * vocab;
+                double sum = 0;
+                for (size_t k = 0; k < vocab; k++)
+                    sum += std::exp(static_cast<double>(x[k]));
+                out.push_back(static_cast<float>(static_cast<double>(x[row[at]]) - std::log(sum)));
+            }
+        }
+        return out;
+    }
+};
+
+Ints some_ids(int n, int seed)
+{
+    Ints out;
+    for (int i = 0; i < n; i++)
+        out.push_back((i * i * 7 + i * seed + seed) % 125 + 3);
+    return out;
+}
+
+} // namespace
+
+TEST(Score, IsTheModelsOwnLogProbability)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    Scored rows;
+    for (int prompt = 0; prompt < 4;
+         prompt++) // candidates of a prompt follow each other; shared 50, 10, 130 and 3
+        for (int candidate = 0; candidate < 5; candidate++)
+            rows.add(some_ids(prompt == 0   ? 50
+                              : prompt == 1 ? 10
+                              : prompt == 2 ? 130
+                                            : 3,
+                              prompt + 1),
+                     some_ids(1 + (candidate * 7) % 11, candidate + 20));
+    rows.add(some_ids(40, 3), some_ids(40, 3));  // as the first candidates' prompt is not
+    rows.add(some_ids(200, 8), some_ids(56, 9)); // all positions
+    const Floats got = rows.score(m), want = rows.expected(m);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < got.size(); i++)
+        EXPECT_NEAR(got[i], want[i], 1e-5f * (1 + std::fabs(want[i]))) << i;
+}
+
+// Many batches, and many rows of which each is its own.
+TEST(Score, BatchesChangeNothing)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    Scored rows;
+    for (int i = 0; i < 90; i++)
+        rows.add(some_ids(60 + i % 40, i % 7 + 1), some_ids(30, i));
+    const Floats got = rows.score(m), want = rows.expected(m);
+    for (size_t i = 0; i < got.size(); i++)
+        ASSERT_NEAR(got[i], want[i], 1e-5f * (1 + std::fabs(want[i]))) << i;
+}
+
+TEST(Score, AgreesWithWhatWasGenerated)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    m->config.n_eos = 0;
+    generate_options o = greedy(15);
+    o.temperature = 0.8f;
+    o.top_k = 20;
+    o.min_p = 0.01f;
+    o.logprobs = true;
+    const Ints prompt = {5, 6, 7};
+    const int64_t cu[] = {0, 3};
+    generated row = {};
+    ASSERT_OK(generate(m, prompt.data(), cu, 1, nullptr, &o, &row, nullptr));
+    ASSERT_EQ(row.n, 15);
+    Scored rows;
+    rows.add(prompt, Ints(row.ids, row.ids + row.n));
+    const Floats got = rows.score(m);
+    for (size_t i = 0; i < got.size(); i++)
+        EXPECT_NEAR(got[i], row.logprobs[i], 2e-5f * (1 + std::fabs(got[i]))) << i;
+    generated_free(&row, 1);
+}
+
+TEST(Score, BadRowsAreNamed)
+{
+    const Opened m(tiny("tied"));
+    ASSERT_TRUE(m.ok());
+    float out[300];
+    Ints ids(300, 5);
+    for (const auto &[start, length] :
+         std::vector<std::pair<int64_t, int64_t>>{{0, 4}, {4, 4}, {-1, 4}, {2, 257}}) {
+        const int64_t cu[] = {0, length};
+        EXPECT_EQ(model_score(m, ids.data(), cu, &start, 1, out, nullptr), SC_BAD_INPUT) << start;
+        EXPECT_NE(std::string(sc_last_error()).find("Row 1"), std::string::npos) << sc_last_error();
+    }
+    const int64_t cu[] = {0, 4}, start = 2;
+    for (size_t at : {size_t(0), size_t(3)}) {
+        Ints bad(4, 5);
+        bad[at] = 128;
+        EXPECT_EQ(model_score(m, bad.data(), cu, &start, 1, out, nullptr), SC_BAD_INPUT);
+    }
+    EXPECT_OK(model_score(m, ids.data(), cu, &start, 0, out, nullptr));
 }

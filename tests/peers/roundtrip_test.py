@@ -53,7 +53,7 @@ CHATS = [
     ("Café life in Paris?", "1. Amélie\n2. Frances Ha"),
     ("The best of Kurosawa.", "1. Ikiru\n2. Seven Samurai\n3. Ran\n4. Rashomon"),
 ]
-BATCH, STEPS = 2, 5  # one pass over CHATS
+BATCH, EPOCHS, STEPS = 2, 4, 20  # passes over CHATS
 
 
 def seedcorn(*arguments, code=0):
@@ -115,10 +115,10 @@ def train_with_torch(model, rows, rate, weight_decay, warmup):
     """The plain loop: AdamW, the norm clipped at 1, the mean over the supervised tokens of a batch."""
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay)
-    n_steps = math.ceil(len(rows) / BATCH)
+    n_steps, per_epoch = EPOCHS * len(rows) // BATCH, len(rows) // BATCH
     losses, norms = [], []
     for step in range(n_steps):
-        batch = rows[step * BATCH:(step + 1) * BATCH]
+        batch = rows[step % per_epoch * BATCH:(step % per_epoch + 1) * BATCH]
         n_supervised = sum(sum(mask) for _, mask in batch)
         total = 0.0
         optimizer.zero_grad()
@@ -165,7 +165,7 @@ class RoundTrip(unittest.TestCase):
 
     def train(self, out, method, *more):
         seedcorn("train", "--model", MODEL, "--dialogues", self.dialogues, "--out", out, "--method", method,
-                 "--epochs", 1, "--batch-size", BATCH, "--max-tokens", 128, "--no-shuffle", "--weight-decay", 0.01,
+                 "--epochs", EPOCHS, "--batch-size", BATCH, "--max-tokens", 128, "--no-shuffle", "--weight-decay", 0.01,
                  "--warmup-steps", 2, "--dtype", "fp32", *more)
 
     def random_adapter(self, **settings):
@@ -186,12 +186,12 @@ class RoundTrip(unittest.TestCase):
         return self.once("initial", make)
 
     def lora(self):
-        """Five steps of ours from PEFT's initial adapter; the rows fall into one micro-batch."""
+        """Twenty steps of ours from PEFT's initial adapter; the rows fall into one micro-batch."""
         return self.once("lora", lambda out: self.train(out, "lora", "--init-adapter", self.initial_adapter(),
                                                         "--lr", 1e-3))
 
     def full(self):
-        """Five steps of ours on all weights, each row its own micro-batch."""
+        """Twenty steps of ours on all weights, each row its own micro-batch."""
         return self.once("full", lambda out: self.train(out, "full", "--micro-batch", 1, "--lr", 2e-5))
 
     def dataset(self):
@@ -235,6 +235,11 @@ class RoundTrip(unittest.TestCase):
         self.assertEqual(ours["reply"]["text"], text)
         self.assertEqual(ours["reply"]["n_tokens"], len([id for id in theirs if id != self.tokenizer.eos_token_id]))
 
+    def generate(self, name, dialogues, *more):
+        out = self.folder / name
+        seedcorn("generate", "--model", MODEL, "--dialogues", dialogues, "--out", out, "--dtype", "fp32", *more)
+        return read_lines(out)
+
     def rows(self):
         rows = []
         system = {"role": "system", "content": "You are a helpful AI assistant named SmolLM, trained by Hugging Face"}
@@ -248,8 +253,8 @@ class RoundTrip(unittest.TestCase):
     def check_losses(self, out, losses, norms, rows):
         events = read_lines(out / "events.jsonl")
         self.assertEqual([event["step"] for event in events], list(range(1, STEPS + 1)))
-        self.assertEqual(sum(event["tokens"] for event in events), sum(len(ids) for ids, _ in rows))
-        self.assertEqual(sum(event["supervised"] for event in events), sum(sum(mask) for _, mask in rows))
+        self.assertEqual(sum(event["tokens"] for event in events), EPOCHS * sum(len(ids) for ids, _ in rows))
+        self.assertEqual(sum(event["supervised"] for event in events), EPOCHS * sum(sum(mask) for _, mask in rows))
         self.assertGreater(abs(losses[-1] - losses[0]), 0.01, "nothing was learned, so nothing is compared")
         for event, loss, norm in zip(events, losses, norms):
             self.assertLess(abs(event["loss"] / loss - 1), LOSS_TOLERANCE,
@@ -298,6 +303,40 @@ class RoundTrip(unittest.TestCase):
         said = seedcorn("recommend", "--model", MODEL, "--adapter", self.random_adapter(bias="lora_only"), "--request",
                         REQUEST, code=3)
         self.assertIn("lora_only", said)
+
+    # --- generation -------------------------------------------------------------------------------------------
+
+    def test_replies_with_a_repetition_penalty_are_those_of_transformers(self):
+        asked = self.folder / "asked.jsonl"
+        write_lines(asked, [{"id": row["id"], "messages": row["messages"][:1]} for row in read_lines(self.dialogues)])
+        ours = self.generate("penalised.jsonl", asked, "--max-tokens", 24, "--repetition-penalty", 1.3)
+        model, compared = load_model(), 0
+        for row, reply in zip(read_lines(asked), ours):
+            ids = self.tokenizer.apply_chat_template(row["messages"], tokenize=True, return_dict=False,
+                                                     add_generation_prompt=True)
+            with torch.no_grad():
+                told = model.generate(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                                      max_new_tokens=24, do_sample=False, repetition_penalty=1.3, output_scores=True,
+                                      return_dict_in_generate=True)
+            margin = min(float(pair[0] - pair[1]) for pair in (torch.topk(step[0], 2).values for step in told.scores))
+            if margin < LOGIT_TOLERANCE:
+                continue  # two words are nearly as likely
+            said = [id for id in told.sequences[0, len(ids):].tolist() if id != self.tokenizer.eos_token_id]
+            self.assertEqual(reply["text"], self.tokenizer.decode(said, skip_special_tokens=True,
+                                                                  clean_up_tokenization_spaces=False))
+            self.assertEqual(reply["n_tokens"], len(said))
+            compared += 1
+        self.assertGreater(compared, len(CHATS) // 2)
+
+    def test_scores_are_the_log_probabilities_of_transformers(self):
+        ours = self.generate("scores.jsonl", self.dialogues, "--score")
+        model = load_model()
+        for (ids, mask), row in zip(self.rows(), ours):
+            logprobs = torch.log_softmax(logits_of(model, ids).double(), -1)
+            learned = [at for at, wanted in enumerate(mask) if wanted]
+            theirs = sum(float(logprobs[at - 1, ids[at]]) for at in learned)
+            self.assertEqual(row["n_tokens"], len(learned))
+            self.assertLess(abs(row["logprob"] - theirs), LOSS_TOLERANCE * abs(theirs), row["id"])
 
     # --- training ---------------------------------------------------------------------------------------------
 

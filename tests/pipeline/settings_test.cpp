@@ -54,7 +54,7 @@ std::string flag_of(std::string member)
 TEST(Settings, EveryMemberOfEveryOptionsStructIsAFlag)
 {
     for (size_t i = 0; i < n_verbs; i++) {
-        const verb &v = verbs[i];
+        const verb &v = *verbs[i];
         if (std::string(v.name) == "doctor")
             continue;
         std::string name = std::string("sc_") + v.name + "_options";
@@ -116,10 +116,10 @@ TEST(Settings, EveryFlagIsSetAndReadBack)
 {
     for (size_t i = 0; i < n_verbs; i++) {
         options o;
-        ASSERT_OK(options_create(&verbs[i], &o));
+        ASSERT_OK(options_create(verbs[i], &o));
         std::vector<const setting *> all;
-        for (size_t k = 0; k < verbs[i].n_settings; k++)
-            all.push_back(&verbs[i].settings[k]);
+        for (size_t k = 0; k < verbs[i]->n_settings; k++)
+            all.push_back(&verbs[i]->settings[k]);
         for (size_t k = 0; k < n_common_settings; k++)
             all.push_back(&common_settings[k]);
         for (size_t k = 0; k < all.size(); k++) {
@@ -129,10 +129,10 @@ TEST(Settings, EveryFlagIsSetAndReadBack)
         }
         // Read only now: two flags of one member would have overwritten each other.
         json_t *values = options_json(&o);
-        EXPECT_EQ(json_object_size(values), all.size()) << verbs[i].name;
+        EXPECT_EQ(json_object_size(values), all.size()) << verbs[i]->name;
         for (size_t k = 0; k < all.size(); k++)
             EXPECT_EQ(text_of(json_object_get(values, all[k]->name)), a_value(*all[k], static_cast<int>(k)))
-                << verbs[i].name << " --" << all[k]->name;
+                << verbs[i]->name << " --" << all[k]->name;
         json_decref(values);
         EXPECT_OK(options_check(&o));
         options_free(&o);

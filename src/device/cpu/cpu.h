@@ -110,6 +110,8 @@ sc_status cpu_dora_backward(stream *s, void *dx, float *dmagnitude, const void *
 /* sample.c */
 sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type, int64_t n,
                           int64_t vocab, const sample_options *options, const uint64_t *keys);
+sc_status cpu_penalise_rows(stream *s, float *logits, int64_t n, int64_t vocab, float penalty,
+                            const int32_t *ids, const int64_t *offsets);
 sc_status cpu_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                               int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
 

@@ -42,6 +42,7 @@ static const ops table = {
     .dora_forward = cpu_dora_forward,
     .dora_backward = cpu_dora_backward,
     .sample_rows = cpu_sample_rows,
+    .penalise_rows = cpu_penalise_rows,
     .gather_logprobs = cpu_gather_logprobs,
     .cluster_assign = cpu_cluster_assign,
     .cluster_assign_workspace = cpu_cluster_assign_workspace,
