@@ -266,6 +266,39 @@ void als(benchmark::State &state, bool gram_only)
     rate(state, "GFLOP/s", double(n) * (gram_only ? ff : double(met) * ff + ff * double(f) / 3));
 }
 
+// x [m][in] through an adapter of a linear layer with `out` outputs, forward or backward
+void lora(benchmark::State &state, bool backward)
+{
+    const int64_t m = state.range(0), out = state.range(1), in = state.range(2), rank = state.range(3);
+    const ops *table = cpu_ops();
+    Array x(DTYPE_F32, m * in), y(DTYPE_F32, m * out), dx(DTYPE_F32, m * in), a(DTYPE_F32, rank * in),
+        b(DTYPE_F32, rank * out), da(DTYPE_F32, rank * in), db(DTYPE_F32, rank * out),
+        xa(DTYPE_F32, m * rank);
+    Array work(DTYPE_F32,
+               static_cast<int64_t>(table->lora_workspace(m, in, out, rank, 0) / sizeof(float)) + 1);
+    for (auto _ : state) {
+        const sc_status status =
+            backward ? table->lora_backward(nullptr, dx.get(), DTYPE_F32, da.floats(), db.floats(), y.get(),
+                                            DTYPE_F32, xa.floats(), x.get(), DTYPE_F32, a.floats(),
+                                            b.floats(), m, in, out, rank, 1e-6f, 0, 0, nullptr, 0, work.get())
+                     : table->lora_forward(nullptr, y.get(), DTYPE_F32, xa.floats(), x.get(), DTYPE_F32,
+                                           a.floats(), b.floats(), m, in, out, rank, 1e-6f, 0, 0, nullptr, 0,
+                                           work.get());
+        if (status != SC_OK)
+            state.SkipWithError(sc_last_error());
+    }
+    rate(state, "GFLOP/s", (backward ? 4.0 : 2.0) * double(m) * double(rank) * double(in + out));
+}
+
+void adapter_shapes(benchmark::internal::Benchmark *b)
+{
+    for (int64_t rank : {8, 16, 64}) {
+        b->Args({1024, FFN, HIDDEN, rank});
+        b->Args({1024, HIDDEN, FFN, rank});
+    }
+    b->Unit(benchmark::kMicrosecond)->UseRealTime()->MeasureProcessCPUTime();
+}
+
 void linear_shapes(benchmark::internal::Benchmark *b)
 {
     for (int64_t m : {1, 2, 4, 8, 32, 256, 1024}) {
@@ -299,6 +332,8 @@ BENCHMARK_CAPTURE(attention, backward_f32, true, DTYPE_F32)->Apply(sequences);
 BENCHMARK_CAPTURE(attention, forward_bf16, false, DTYPE_BF16)->Apply(sequences);
 BENCHMARK_CAPTURE(attention, backward_bf16, true, DTYPE_BF16)->Apply(sequences);
 BENCHMARK_CAPTURE(attention_decode, f32, DTYPE_F32)->Args({1, 512})->Args({32, 512})->UseRealTime();
+BENCHMARK_CAPTURE(lora, forward, false)->Apply(adapter_shapes);
+BENCHMARK_CAPTURE(lora, backward, true)->Apply(adapter_shapes);
 BENCHMARK_CAPTURE(norm, forward_f32, false, DTYPE_F32)->Arg(1024)->UseRealTime();
 BENCHMARK_CAPTURE(norm, backward_f32, true, DTYPE_F32)->Arg(1024)->UseRealTime();
 BENCHMARK(rope)->Arg(1024)->UseRealTime();

@@ -25,7 +25,17 @@ typedef struct sc_bench_options {
     const char *embeddings; /* kmeans, select: rows of a float32 .npy instead of rows made up; NULL: these */
     int64_t repeats;        /* 3: the best is reported, all are listed */
     bool warm_up;           /* true: one repeat before them, not counted */
+    bool profile;           /* embed, train, generate on the CPU: where the time goes, family by family */
 } sc_bench_options;
+
+/* The operations of one kind in a repeat, their mean over all repeats. */
+typedef struct sc_bench_family {
+    const char *name; /* "gemm", "attention", "norm", ... (static string) */
+    double calls, seconds;
+    double gflops;    /* 1e9 operations, of matrix products and attention */
+    double gigabytes; /* of operands, each read or written once */
+    double floor;     /* seconds: the larger of gflops at the peak and gigabytes at the bandwidth */
+} sc_bench_family;
 
 typedef struct sc_bench_result {
     double seconds;     /* of the best repeat */
@@ -37,6 +47,10 @@ typedef struct sc_bench_result {
     double
         prepare_seconds; /* kmeans, select: rows opened and checked, and clustered for "js"; else the model opened */
     double passes; /* select: how often one repeat and its preparation read the rows; 0: not counted */
+    sc_bench_family
+        profile[16]; /* the most time first; the last one, "beside them", is the time outside of operations */
+    int64_t n_profile;
+    double bandwidth; /* with profile: 1e9 bytes per second, measured as y += x over 64 MB arrays */
 } sc_bench_result;
 
 SC_API sc_bench_options sc_bench_default(void);

@@ -197,6 +197,34 @@ static void print_training_plan(const json_t *result)
         printf("%-18s %s\n", i == 0 ? "would write" : "", json_string_value(entry));
 }
 
+/* bench --profile: a family a line, with how far it is from what its operations or bytes need at least. */
+static void print_profile(const json_t *result)
+{
+    const json_t *list = json_object_get(result, "profile"), *f;
+    double total = 0;
+    size_t i;
+    json_array_foreach(list, i, f) total += json_number_value(json_object_get(f, "seconds"));
+    printf("\n%-12s %9s %8s %9s %9s %9s %9s\n", "a repeat", "calls", "share", "ms", "floor ms", "GFLOP/s",
+           "GB/s");
+    json_array_foreach(list, i, f)
+    {
+        const double seconds = json_number_value(json_object_get(f, "seconds"));
+        const double operations = json_number_value(json_object_get(f, "gflop"));
+        const double bytes = json_number_value(json_object_get(f, "gigabytes"));
+        printf("%-12s %9.0f %6.1f %% %9.2f", json_string_value(json_object_get(f, "family")),
+               json_number_value(json_object_get(f, "calls")), 100 * seconds / total, 1e3 * seconds);
+        if (bytes > 0)
+            printf(" %9.2f", 1e3 * json_number_value(json_object_get(f, "floor_seconds")));
+        if (operations > 0)
+            printf(" %9.1f", operations / seconds);
+        else if (bytes > 0)
+            printf(" %9s", "");
+        if (bytes > 0)
+            printf(" %9.1f", bytes / seconds);
+        printf("\n");
+    }
+}
+
 static void print_values(const json_t *result)
 {
     const char *key;
@@ -238,4 +266,6 @@ void result_print(const command *c, const json_t *result)
         printf("%s\n", json_string_value(json_object_get(json_object_get(result, "reply"), "text")));
     else
         print_values(result);
+    if (json_object_get(result, "profile") != NULL)
+        print_profile(result);
 }

@@ -24,6 +24,9 @@ sc_status device_runs_models(const device *d);
  * in 1e9 operations per second. */
 sc_status device_measure_peak(const device *d, int64_t rows, int rounds, int products, double *gflops);
 
+/* The rate of y += x over arrays of 64 MB, which no cache holds, in 1e9 bytes per second. */
+sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabytes);
+
 /* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... */
 const char *cpu_isa(void);
 bool cpu_has_bf16(void);

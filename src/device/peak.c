@@ -1,4 +1,4 @@
-/* The rate of a plain matrix product in this process: what achieved rates are held against. */
+/* The rates of a plain matrix product and of memory in this process: what achieved rates are held against. */
 #include "base/log.h"
 #include "device/device.h"
 
@@ -29,5 +29,31 @@ cleanup:
     t->release(a);
     t->release(b);
     t->release(c);
+    return status;
+}
+
+sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabytes)
+{
+    enum { N = 16 << 20 };
+    sc_status status = SC_OK;
+    void *x = NULL, *y = NULL;
+    const size_t bytes = (size_t)N * sizeof(float);
+    const ops *t = d->ops;
+
+    *gigabytes = 0;
+    SC_TRY(t->alloc(&x, bytes));
+    SC_TRY(t->alloc(&y, bytes));
+    SC_TRY(t->fill_zero(NULL, x, bytes));
+    SC_TRY(t->fill_zero(NULL, y, bytes));
+    for (int round = 0; round <= rounds; round++) {
+        const double start = seconds_now();
+        SC_TRY(t->add(NULL, y, DTYPE_F32, x, DTYPE_F32, 1, N));
+        SC_TRY(t->synchronise(NULL));
+        const double rate = 3.0 * (double)bytes / (seconds_now() - start) * 1e-9;
+        *gigabytes = rate > *gigabytes && round > 0 ? rate : *gigabytes;
+    }
+cleanup:
+    t->release(x);
+    t->release(y);
     return status;
 }

@@ -247,6 +247,8 @@ sc_status generator_reply(sc_generator *g, const sc_conversation *conversations,
     generated *said = NULL;
     generate_options settings = g->settings;
     const int32_t end = chat_end_token(g->tokenizer, g->family);
+    if (n == 0)
+        return SC_OK;
     memset(replies, 0, n * sizeof *replies);
     SC_TRY(render_all(g, conversations, names, n, false, &rows));
     SC_TRY(sc_alloc(&keys, n, sizeof *keys));
@@ -291,6 +293,8 @@ sc_status generator_score(sc_generator *g, const sc_conversation *conversations,
     sc_status status = SC_OK;
     token_rows rows = {0};
     float *each = NULL;
+    if (n == 0)
+        return SC_OK;
     SC_TRY(render_all(g, conversations, names, n, true, &rows));
     SC_TRY(sc_alloc(&each, rows.ids.n, sizeof *each));
     SC_TRY(model_score(g->model, rows.ids.ids, rows.cu, rows.starts, n, each, p));

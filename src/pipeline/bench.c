@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "device/device.h"
+#include "device/profile.h"
 #include "model/generate.h"
 #include "model/model.h"
 #include "select/clustering.h"
@@ -262,31 +263,91 @@ cleanup:
     return status;
 }
 
+/* --- where the time goes ------------------------------------------------------------------------------ */
+
+static sc_status begin_profile(task *t)
+{
+    const char *what = t->o->what;
+    if (strcmp(what, "kmeans") == 0 || strcmp(what, "select") == 0)
+        return sc_fail(SC_USAGE,
+                       "--profile measures the operations of models: bench embed, train or generate");
+    if (t->device->ops != cpu_ops())
+        return sc_fail(SC_USAGE, "--profile measures the CPU's operations: give --device cpu");
+    t->device->ops = profile_ops();
+    return SC_OK;
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    const sc_bench_family *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+/* `seconds`: of all repeats. */
+static void take_profile(const task *t, double seconds, sc_bench_result *r)
+{
+    const profile_entry *entries = profile_entries();
+    const double n = (double)t->o->repeats;
+    double inside = 0;
+    for (int f = 0; f < N_PROFILE_FAMILIES; f++) {
+        const profile_entry *e = &entries[f];
+        const double at_peak = e->operations / n / r->peak_gflops * 1e-9,
+                     moved = e->bytes / n / r->bandwidth * 1e-9;
+        if (e->calls == 0)
+            continue;
+        r->profile[r->n_profile++] = (sc_bench_family){.name = e->name,
+                                                       .calls = (double)e->calls / n,
+                                                       .seconds = e->seconds / n,
+                                                       .gflops = e->operations / n * 1e-9,
+                                                       .gigabytes = e->bytes / n * 1e-9,
+                                                       .floor = at_peak > moved ? at_peak : moved};
+        inside += e->seconds / n;
+    }
+    qsort(r->profile, (size_t)r->n_profile, sizeof *r->profile, by_seconds);
+    r->profile[r->n_profile++] = (sc_bench_family){.name = "beside them", .seconds = seconds / n - inside};
+}
+
+/* --- the whole ---------------------------------------------------------------------------------------- */
+
 sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
 {
     sc_status status = SC_OK;
     task t = {.o = o};
     repeat_fn repeat = NULL;
     struct rusage usage;
+    double all_seconds = 0;
 
     memset(result, 0, sizeof(*result));
     if (o->repeats < 1)
         return sc_fail(SC_USAGE, "--repeats must be at least 1");
     SC_TRY(device_open(&o->common, &t.device));
+    if (o->profile)
+        SC_TRY(begin_profile(&t));
     const double opened = seconds_now();
     SC_TRY(prepare(&t, &repeat));
     result->prepare_seconds = seconds_now() - opened;
     for (int64_t i = o->warm_up ? 0 : 1; i <= o->repeats; i++) {
         SC_TRY(check_cancelled());
+        if (i == 1)
+            profile_clear();
         double start = seconds_now();
         SC_TRY(repeat(&t));
         double seconds = seconds_now() - start;
+        all_seconds += i > 0 ? seconds : 0;
         log_info("%s %s: %.3f s, %.1f %s/s%s", o->what, i == 0 ? "warm-up" : "repeat", seconds,
                  t.units / seconds, t.unit, i == 0 ? " (not counted)" : "");
         if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
             result->seconds = seconds;
     }
-    SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
+    if (o->profile) { /* before what follows adds to it */
+        device plain = *t.device;
+        plain.ops = cpu_ops();
+        SC_TRY(device_measure_peak(&plain, 1024, 5, 5, &result->peak_gflops));
+        SC_TRY(device_measure_bandwidth(&plain, 5, &result->bandwidth));
+        take_profile(&t, all_seconds, result);
+    } else {
+        SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
+    }
     result->units = t.units;
     result->passes = t.passes + t.clusters.passes;
     result->unit = t.unit;

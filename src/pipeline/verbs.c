@@ -85,8 +85,22 @@ static const setting bench_settings[] = {
       "kmeans, select: rows to use instead of made-up ones"),
     R("repeats", repeats, INT, false, "N", NULL, "the best is reported"),
     R("warm-up", warm_up, BOOL, false, "", NULL, "one repeat before them, not counted"),
+    R("profile", profile, BOOL, false, "", NULL,
+      "embed, train, generate: the time and floor of each kind of operation"),
 };
 #undef R
+static json_t *profile_json(const sc_bench_result *r)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < r->n_profile; i++) {
+        const sc_bench_family *f = &r->profile[i];
+        json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:f,s:f,s:f}", "family", f->name, "calls",
+                                              f->calls, "seconds", f->seconds, "gflop", f->gflops,
+                                              "gigabytes", f->gigabytes, "floor_seconds", f->floor));
+    }
+    return list;
+}
+
 static sc_status bench_run(const void *o, json_t **result)
 {
     sc_bench_result r = {0};
@@ -96,6 +110,10 @@ static sc_status bench_run(const void *o, json_t **result)
                             "seconds", r.seconds, "per_second", r.units / r.seconds, "gflops", r.gflops,
                             "peak_gflops", r.peak_gflops, "peak_bytes", (json_int_t)r.peak_bytes,
                             "prepare_seconds", r.prepare_seconds, "passes", r.passes);
+    if (status == SC_OK && r.n_profile > 0) {
+        json_object_set_new(*result, "bandwidth_gb_per_second", json_real(r.bandwidth));
+        json_object_set_new(*result, "profile", profile_json(&r));
+    }
     return status;
 }
 

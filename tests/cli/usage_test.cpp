@@ -133,4 +133,44 @@ TEST_F(Usage, ResultsGoToStdoutAndMessagesToStderr)
     EXPECT_TRUE(mentions(r.err, "stdout")) << r.err;
 }
 
+// Every family once, the shares those of the whole.
+TEST_F(Usage, BenchSaysWhereTheTimeGoes)
+{
+    for (const char *what : {"train", "embed", "generate"}) {
+        const ToolResult r =
+            run_tool(folder, {"bench", what, "--model", chat_model(), "--rows", "4", "--tokens", "40",
+                              "--profile", "--json", "--quiet", "--device", "cpu"});
+        ASSERT_EQ(r.code, 0) << r.err;
+        json_t *result = json_loads(r.out.c_str(), 0, nullptr);
+        const json_t *list = json_object_get(result, "profile"), *f;
+        std::map<std::string, double> seconds;
+        size_t i;
+        double sum = 0, before = 1e9;
+        json_array_foreach(list, i, f)
+        {
+            const double one = json_number_value(json_object_get(f, "seconds"));
+            seconds[json_string_value(json_object_get(f, "family"))] = one;
+            sum += one;
+            if (i + 1 < json_array_size(list)) {
+                EXPECT_LE(one, before) << "the most time first";
+                EXPECT_GT(json_number_value(json_object_get(f, "floor_seconds")), 0);
+            }
+            before = one;
+        }
+        EXPECT_EQ(seconds.size(), json_array_size(list));
+        for (const char *name : {"gemm", "attention", "norm", "rope", "glu", "beside them"})
+            EXPECT_EQ(seconds.count(name), 1u) << what << " " << name;
+        EXPECT_EQ(seconds.count("lora"), std::string(what) == "train" ? 1u : 0u);
+        EXPECT_EQ(seconds.count("sample"), std::string(what) == "generate" ? 1u : 0u);
+        EXPECT_GE(seconds["beside them"], 0);
+        EXPECT_GE(sum, json_number_value(json_object_get(result, "seconds")))
+            << "the best repeat is no longer than the mean";
+        json_decref(result);
+    }
+    const ToolResult table = run_tool(folder, {"bench", "embed", "--model", chat_model(), "--rows", "2",
+                                               "--tokens", "20", "--profile", "--quiet", "--device", "cpu"});
+    EXPECT_TRUE(mentions(table.out, "floor ms")) << table.out;
+    refuses({"bench", "kmeans", "--profile", "--rows", "500"}, "--profile measures the operations of models");
+}
+
 } // namespace
