@@ -15,13 +15,12 @@
 #include "base/log.h"
 #include "data/dataset.h"
 #include "formats/npy.h"
+#include "model/embed_texts.h"
 #include "model/internal.h"
 #include "seedcorn/embed.h"
 #include "text/tokenizer.h"
 
-enum { GROUP = 64, BATCH_TOKENS = 2048, HEAD_ROWS = 256 };
-
-typedef enum embed_text { TEXT_REVIEW, TEXT_ITEM, TEXT_BOTH } embed_text;
+enum { GROUP = EMBED_GROUP, BATCH_TOKENS = 2048, HEAD_ROWS = 256 };
 
 typedef struct job {
     const sc_embed_options *options;
@@ -39,10 +38,8 @@ typedef struct job {
     bool locked; /* the partial result is this call's, not another process's */
     json_t *settings;
     int64_t done, n_tokens, n_cut, n_resumed;
-    /* of the group */
-    token_ids ids[GROUP];
-    strbuf texts[GROUP];
-    float *vectors; /* [GROUP][dim] */
+    embed_texts texts;
+    float *vectors; /* [GROUP][dim] of the group */
     buffer pooled, targets;
 } job;
 
@@ -131,6 +128,12 @@ static sc_status open_inputs(job *j)
     j->n_rows = (int64_t)(j->text == TEXT_ITEM ? j->data->n_items : j->data->n_reviews);
     j->dim = j->surprise ? 1 : j->m->config.dim;
     SC_TRY(sc_alloc(&j->vectors, GROUP * (size_t)j->dim, sizeof(float)));
+    j->texts.data = j->data;
+    j->texts.tokenizer = j->tokenizer;
+    j->texts.kind = j->text;
+    j->texts.n_rows = j->n_rows;
+    j->texts.max_tokens = o->max_tokens;
+    j->texts.empty_id = j->m->config.bos_id >= 0 ? j->m->config.bos_id : 0;
 cleanup:
     return status;
 }
@@ -297,46 +300,6 @@ static sc_status append_vectors(job *j, int64_t n)
 
 /* --- one group ------------------------------------------------------------------------------------------------ */
 
-static sc_status row_text(const job *j, int64_t row, strbuf *out)
-{
-    sc_status status = SC_OK;
-    strbuf_clear(out);
-    if (j->text != TEXT_ITEM)
-        SC_TRY(dataset_review_text(j->data, (size_t)row, out));
-    if (j->text == TEXT_ITEM)
-        SC_TRY(dataset_item_text(j->data, (size_t)row, out));
-    if (j->text == TEXT_BOTH && j->data->reviews[row].item >= 0) {
-        strbuf_puts(out, "\n\n");
-        SC_TRY(dataset_item_text(j->data, (size_t)j->data->reviews[row].item, out));
-    }
-    SC_TRY(strbuf_status(out));
-cleanup:
-    return status;
-}
-
-static sc_status tokenize(job *j, int64_t first, int64_t n)
-{
-    sc_status status = SC_OK;
-    const char *texts[GROUP];
-    for (int64_t i = 0; i < n; i++) {
-        SC_TRY(row_text(j, first + i, &j->texts[i]));
-        texts[i] = strbuf_text(&j->texts[i]);
-        j->ids[i].n = 0;
-    }
-    SC_TRY(tokenizer_encode_batch(j->tokenizer, texts, (size_t)n, false, j->ids));
-    for (int64_t i = 0; i < n; i++) {
-        if (j->ids[i].n > (size_t)j->options->max_tokens) {
-            j->ids[i].n = (size_t)j->options->max_tokens;
-            j->n_cut++;
-        }
-        if (j->ids[i].n == 0) /* an empty text still needs a vector: that of the begin token */
-            SC_TRY(token_ids_push(&j->ids[i], j->m->config.bos_id >= 0 ? j->m->config.bos_id : 0));
-        j->n_tokens += (int64_t)j->ids[i].n;
-    }
-cleanup:
-    return status;
-}
-
 /* For each of n sequences the mean of -log p(token | the tokens before it), from its second one on; 0 for a single
  * token. hidden [cu[n]][dim] is that of the whole batch. */
 static sc_status surprise_of(job *j, const void *hidden, const int32_t *ids, const int32_t *cu, int64_t n,
@@ -382,8 +345,8 @@ cleanup:
     return status;
 }
 
-/* The rows order[0..n) as one packed batch; their vectors go to their places in j->vectors. */
-static sc_status embed_batch(job *j, const int32_t *order, int64_t n)
+/* The rows order[0..n) of a group as one packed batch; their vectors go to their places in j->vectors. */
+static sc_status embed_batch(job *j, const text_group *g, const int32_t *order, int64_t n)
 {
     model *m = j->m;
     const ops *o = m->device->ops;
@@ -392,10 +355,10 @@ static sc_status embed_batch(job *j, const int32_t *order, int64_t n)
     float *host = NULL;
     void *hidden = NULL;
     for (int64_t i = 0; i < n; i++)
-        cu[i + 1] = cu[i] + (int32_t)j->ids[order[i]].n;
+        cu[i + 1] = cu[i] + (int32_t)g->ids[order[i]].n;
     SC_TRY(sc_alloc(&ids, (size_t)cu[n], sizeof *ids));
     for (int64_t i = 0; i < n; i++)
-        memcpy(ids + cu[i], j->ids[order[i]].ids, j->ids[order[i]].n * sizeof *ids);
+        memcpy(ids + cu[i], g->ids[order[i]].ids, g->ids[order[i]].n * sizeof *ids);
     const packed_batch batch = {.ids = ids, .cu_seqlens = cu, .n_seqs = n, .n_tokens = cu[n]};
     SC_TRY(model_forward(m, &batch, (int32_t)j->options->layer, &hidden));
     SC_TRY(sc_alloc(&host, (size_t)(n * j->dim), sizeof *host));
@@ -442,26 +405,26 @@ static sc_status embed_group(job *j, int64_t first, int64_t n)
 {
     sc_status status = SC_OK;
     int32_t order[GROUP];
-    int64_t total = 0;
-    SC_TRY(tokenize(j, first, n));
+    const text_group *g = NULL;
+    SC_TRY(embed_texts_take(&j->texts, first, &g));
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i;
-        for (; at > 0 && j->ids[order[at - 1]].n < j->ids[i].n; at--)
+        for (; at > 0 && g->ids[order[at - 1]].n < g->ids[i].n; at--)
             order[at] = order[at - 1];
         order[at] = (int32_t)i;
-        total += (int64_t)j->ids[i].n;
     }
-    /* A group of empty texts has no tokens, and still one batch. */
-    const int64_t n_batches = total > 0 ? (total + BATCH_TOKENS - 1) / BATCH_TOKENS : 1;
-    const int64_t target = (total + n_batches - 1) / n_batches;
+    const int64_t n_batches = (g->n_tokens + BATCH_TOKENS - 1) / BATCH_TOKENS;
+    const int64_t target = (g->n_tokens + n_batches - 1) / n_batches;
     for (int64_t from = 0, to = 0; from < n; from = to) {
         SC_TRY(check_cancelled());
         for (int64_t tokens = 0; to < n && tokens < target; to++)
-            tokens += (int64_t)j->ids[order[to]].n;
-        SC_TRY(embed_batch(j, order + from, to - from));
+            tokens += (int64_t)g->ids[order[to]].n;
+        SC_TRY(embed_batch(j, g, order + from, to - from));
     }
     for (int64_t i = 0; i < n; i++)
         SC_TRY(finish_vector(j, first + i, j->vectors + i * j->dim));
+    j->n_tokens += g->n_tokens;
+    j->n_cut += g->n_cut;
 cleanup:
     return status;
 }
@@ -534,10 +497,7 @@ cleanup:
 
 static void close_job(job *j)
 {
-    for (int i = 0; i < GROUP; i++) {
-        token_ids_free(&j->ids[i]);
-        strbuf_free(&j->texts[i]);
-    }
+    embed_texts_close(&j->texts);
     free(j->vectors);
     if (j->m != NULL) {
         buffer_release(j->m, &j->pooled);
