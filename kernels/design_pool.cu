@@ -170,8 +170,7 @@ __device__ int evaluate(const pool_task &t, int most, int64_t n)
 __device__ void close_groups(const pool_task &t, int64_t q)
 {
     for (int64_t at = t.p.group_offsets[q]; at < t.p.group_offsets[q + 1]; at++) {
-        const int32_t group = t.p.groups[at];
-        __syncthreads();
+        const int32_t group = t.p.groups[at]; /* another one in every turn, so one wait is enough */
         if (threadIdx.x == 0)
             t.p.left[group]--;
         __syncthreads();

@@ -119,8 +119,7 @@ __global__ void __launch_bounds__(PANEL) diagonal_kernel(double *l, int64_t dim,
             for (int q = 0; q < j; q++)
                 value -= block[i][q] * block[j][q];
             block[i][j] = value / block[j][j];
-        }
-        __syncwarp();
+        } /* the next pivot's lane reads its own row alone, so it need not wait */
     }
     for (int j = 0; j <= i && i < width; j++)
         l[(at + i) * dim + at + j] = block[i][j];

@@ -202,9 +202,15 @@ struct Pool {
     }
 };
 
+// The groups of each row, and how many picks each still allows.
+struct Caps {
+    std::vector<int64_t> offsets = {0}, left;
+    std::vector<int32_t> groups;
+};
+
 // The textbook: S^-1 in long double by Sherman and Morrison, every gain anew at every pick.
 std::vector<int64_t> textbook(const std::vector<float> &x, int64_t dim, int64_t most, double lambda,
-                              Long *gains_of_picks)
+                              Long *gains_of_picks, Caps *caps = nullptr)
 {
     const int64_t m = int64_t(x.size()) / dim;
     Long a(size_t(dim * dim), 0);
@@ -224,13 +230,22 @@ std::vector<int64_t> textbook(const std::vector<float> &x, int64_t dim, int64_t 
                     u[size_t(i)] += a[size_t(i * dim + j)] * x[size_t(q * dim + j)];
                 gain += u[size_t(i)] * x[size_t(q * dim + i)];
             }
-            if (!taken[size_t(q)] && (best < 0 || gain > best_gain)) {
+            bool open = !taken[size_t(q)];
+            for (int64_t at = caps ? caps->offsets[size_t(q)] : 0; caps && at < caps->offsets[size_t(q) + 1];
+                 at++)
+                open = open && caps->left[size_t(caps->groups[size_t(at)])] > 0;
+            if (open && (best < 0 || gain > best_gain)) {
                 best = q;
                 best_gain = gain;
                 best_u = u;
             }
         }
+        if (best < 0)
+            break;
         taken[size_t(best)] = true;
+        for (int64_t at = caps ? caps->offsets[size_t(best)] : 0;
+             caps && at < caps->offsets[size_t(best) + 1]; at++)
+            caps->left[size_t(caps->groups[size_t(at)])]--;
         out.push_back(best);
         gains_of_picks->push_back(best_gain);
         for (int64_t i = 0; i < dim; i++)
@@ -276,6 +291,53 @@ TEST(DesignPool, PicksAreTheTextbooks)
                     EXPECT_LE(double(gain), left[size_t(q)] + slack[size_t(q)] + 1e-13);
                 }
             }
+}
+
+// Rows that look alike are of one group, so that after a pick the next best are those that it closes; more of them than a
+// block has threads, and rows of no group and of three.
+TEST(DesignPool, ShutsTheRowsOfFullGroups)
+{
+    const int64_t dim = 5, m = 700, n_groups = 9;
+    std::vector<float> x;
+    Caps caps;
+    for (int64_t q = 0; q < m; q++) {
+        const int64_t group = q % n_groups;
+        for (int64_t d = 0; d < dim; d++)
+            x.push_back(float((d * 7 + group * 5) % 11) - 5 + float((q * 31 + d * 17) % 13) * 0.01f);
+        if (q % 50 != 7)
+            caps.groups.push_back(int32_t(group));
+        if (q % 4 == 1) {
+            caps.groups.push_back(int32_t((group + 2) % n_groups));
+            caps.groups.push_back(int32_t((group + 5) % n_groups));
+        }
+        caps.offsets.push_back(int64_t(caps.groups.size()));
+    }
+    for (int64_t g = 0; g < n_groups; g++)
+        caps.left.push_back(1 + g % 3);
+    const std::vector<int64_t> before = caps.left;
+    Long gains;
+    const std::vector<int64_t> want = textbook(x, dim, 20, 0.5, &gains, &caps);
+    ASSERT_EQ(want.size(), 20u);
+    EXPECT_GT(std::count(caps.left.begin(), caps.left.end(), 0), 5);
+    for (const ops *table : present_tables()) {
+        Pool pool(table, x, dim, 20, 0.5, 0.1);
+        Buffer offsets = upload_array(table, caps.offsets), groups = upload_array(table, caps.groups),
+               left = upload_array(table, before);
+        pool.p.group_offsets = offsets.as<int64_t>();
+        pool.p.groups = groups.as<int32_t>();
+        pool.p.left = left.as<int64_t>();
+        pool.run();
+        EXPECT_EQ(pool.p.stop, DESIGN_FULL);
+        EXPECT_EQ(pool.chosen(), want);
+        EXPECT_EQ(left.array<int64_t>(), caps.left);
+        const std::vector<double> rest = pool.gains.array<double>();
+        for (int64_t q = 0; q < m; q++) {
+            bool open = !std::count(want.begin(), want.end(), q);
+            for (int64_t at = caps.offsets[size_t(q)]; at < caps.offsets[size_t(q) + 1]; at++)
+                open = open && caps.left[size_t(caps.groups[size_t(at)])] > 0;
+            EXPECT_EQ(rest[size_t(q)] != -INFINITY, open) << q;
+        }
+    }
 }
 
 TEST(DesignPool, StopsWhereTheOutsideCouldBeBetter)

@@ -49,7 +49,7 @@ TEST(Nearest, IsTheSmallestDistance)
     for (const ops *table : present_tables())
         for (int64_t dim : {1, 7, 8, 64, 201})
             for (float mean : {0.0f, 300.0f}) { // a large mean takes the digits of a product that keeps it
-                const int64_t n = 100, k = 37;
+                const int64_t n = 300, k = 37;
                 const Side rows = side(n, dim, 1, mean);
                 Side centres = side(k, dim, 2, mean);
                 std::copy_n(rows.x.begin() + 5 * dim, dim, centres.x.begin() + 9 * dim); // row 5 is centre 9
