@@ -181,10 +181,11 @@ struct ops {
     /* out [n][dim] = table [vocab][dim] rows ids[i] */
     sc_status (*embedding_forward)(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
                                    const int32_t *ids, int64_t n, int64_t dim);
-    /* dtable [vocab][dim] += dout rows, summed in order of i for each id */
+    /* dtable [vocab][dim] += dout rows, summed in order of i for each id; those of skip_id are left out
+     * (torch's padding_idx; -1: none) */
     sc_status (*embedding_backward)(stream *s, float *dtable, const void *dout, dtype dout_type,
                                     const int32_t *ids, int64_t n, int64_t vocab, int64_t dim,
-                                    void *workspace);
+                                    int32_t skip_id, void *workspace);
     size_t (*embedding_backward_workspace)(int64_t n, int64_t vocab, int64_t dim);
 
     /* --- gemm ------------------------------------------------------------------------------- */

@@ -107,8 +107,8 @@ TIMED(embedding_forward, EMBEDDING, 0, values(a, n, dim) + values(b, n, dim),
       (s, out, a, table, b, ids, n, dim))
 TIMED(embedding_backward, EMBEDDING, 0, values(type, n, dim) + 2 * values(DTYPE_F32, n, dim),
       (stream * s, float *d, const void *dout, dtype type, const int32_t *ids, int64_t n, int64_t vocab,
-       int64_t dim, void *w),
-      (s, d, dout, type, ids, n, vocab, dim, w))
+       int64_t dim, int32_t skip, void *w),
+      (s, d, dout, type, ids, n, vocab, dim, skip, w))
 
 TIMED(gemm, GEMM, 2.0 * (double)m * (double)n * (double)k,
       values(at, m, k) + values(bt, k, n) + (beta != 0 ? 2 : 1) * values(ct, m, n),

@@ -136,13 +136,15 @@ cleanup:
 
 /* --- the step ---------------------------------------------------------------------------------------------- */
 
+/* As in transformers, the padding token learns nothing as an input, even where a text holds it. */
 static sc_status embedding_backward(const pass *p, const void *dx)
 {
     model *m = p->m;
     if (m->embedding->grad == NULL)
         return SC_OK;
     return ops_of(m)->embedding_backward(NULL, m->embedding->grad, dx, m->dtype, p->ids, p->n,
-                                         m->config.vocab_size, m->config.dim, storage_of(m)->ws.scratch.data);
+                                         m->config.vocab_size, m->config.dim, m->config.pad_id,
+                                         storage_of(m)->ws.scratch.data);
 }
 
 /* Each block has its own buffers; or, to be recomputed, they share one's but for their inputs. */

@@ -180,7 +180,7 @@ static sc_status read_special_ids(const char *folder, const json_t *root, const 
     sc_status status = SC_OK;
     json_t *generation = NULL;
     char *generation_path = path_join(folder, "generation_config.json");
-    int64_t bos = -1;
+    int64_t bos = -1, pad = -1;
     if (generation_path == NULL)
         return sc_fail(SC_MEMORY, "No memory for a path in %s.", folder);
 
@@ -192,6 +192,9 @@ static sc_status read_special_ids(const char *folder, const json_t *root, const 
         SC_TRY(sc_fail(SC_BAD_INPUT, "%s: \"bos_token_id\" %lld is not below the vocabulary size %d.", path,
                        (long long)bos, out->vocab_size));
     out->bos_id = (int32_t)bos;
+    SC_TRY(json_get_int(root, "pad_token_id", path, -1, &pad));
+    /* Converted models name padding that was never in their table: such an id stands in no text. */
+    out->pad_id = pad >= 0 && pad < out->vocab_size ? (int32_t)pad : -1;
 
     /* What generation ends with stands in generation_config.json; a chat model lists more tokens there. */
     if (file_exists(generation_path)) {

@@ -20,6 +20,7 @@ typedef struct model_config {
     bool tied; /* lm_head is the embedding */
     activation act;
     int32_t bos_id; /* -1: none */
+    int32_t pad_id; /* -1: none; transformers' padding_idx of the embedding */
     int32_t eos_ids[8];
     int32_t n_eos;
 } model_config;

@@ -40,7 +40,7 @@ TEST_P(Embedding, SumsTheGradientOfRepeatedIds)
     for (int run = 0; run < 2; run++) {
         Tensor dtable = floats(start);
         ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
-                                            index.as<int32_t>(), n, vocab, dim, workspace.get()));
+                                            index.as<int32_t>(), n, vocab, dim, -1, workspace.get()));
         if (run == 0) {
             first = dtable.bytes();
             for (size_t i = 0; i < n; i++)
@@ -53,6 +53,16 @@ TEST_P(Embedding, SumsTheGradientOfRepeatedIds)
     }
 }
 
+TEST_P(Embedding, LeavesTheGradientOfOneIdOut)
+{
+    std::vector<int32_t> ids = {3, 1, 3, 4};
+    Buffer index = upload_array(table, ids), workspace(table, table->embedding_backward_workspace(4, 5, 2));
+    Tensor gradient = tensor(Doubles{1, 2, 3, 4, 5, 6, 7, 8}), dtable = floats(Doubles(10, 1));
+    ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
+                                        index.as<int32_t>(), 4, 5, 2, 3, workspace.get()));
+    EXPECT_EQ(dtable.values(), (Doubles{1, 1, 4, 5, 1, 1, 1, 1, 8, 9}));
+}
+
 TEST_P(Embedding, RefusesIdsOutsideTheTable)
 {
     for (int32_t bad : {-1, 5}) {
@@ -61,7 +71,7 @@ TEST_P(Embedding, RefusesIdsOutsideTheTable)
                workspace(table, table->embedding_backward_workspace(2, 5, 3));
         Tensor gradient = tensor(Doubles(6, 1)), dtable = floats(Doubles(15, 0));
         EXPECT_EQ(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
-                                            index.as<int32_t>(), 2, 5, 3, workspace.get()),
+                                            index.as<int32_t>(), 2, 5, 3, -1, workspace.get()),
                   SC_INTERNAL);
     }
 }

@@ -139,6 +139,34 @@ TEST(BackwardRows, OnlySupervisedRowsCount)
     EXPECT_EQ(a.losses, b.losses);
 }
 
+TEST(BackwardRows, ThePaddingTokenLearnsNothingAsAnInput)
+{
+    const TempFolder folder;
+    copy_tiny("untied", folder.path());
+    std::string config = read_text(folder.file("config.json"));
+    const std::string none = "\"pad_token_id\": null";
+    config.replace(config.find(none), none.size(), "\"pad_token_id\": 17");
+    write_text(folder.file("config.json"), config);
+    const Ints ids = {5, 17, 9, 17, 33}, targets = {17, 9, 17, 33, 65};
+    std::vector<Floats> grads;
+    for (const std::string &path : {tiny("untied"), folder.path()}) {
+        const Opened m(path);
+        ASSERT_TRUE(m.ok());
+        ASSERT_OK(model_grads_create(m));
+        train_step(m, ids, {0, 5}, targets, 1);
+        EXPECT_EQ(std::string(m->embedding->name), "model.embed_tokens.weight");
+        grads.push_back(gradient(*m->embedding));
+        grads.push_back(gradient(*m->head));
+    }
+    const size_t dim = grads[0].size() / 128;
+    Floats want = grads[0];
+    const auto row = want.begin() + static_cast<std::ptrdiff_t>(17 * dim);
+    EXPECT_GT(max_abs(Floats(row, row + static_cast<std::ptrdiff_t>(dim))), 0);
+    std::fill(row, row + static_cast<std::ptrdiff_t>(dim), 0.0f);
+    EXPECT_EQ(grads[2], want);
+    EXPECT_EQ(grads[3], grads[1]) << "as an output it learns like any other";
+}
+
 TEST(BackwardRows, MoreRowsThanOneChunkOfLogits)
 {
     const Opened m(tiny("tied"));

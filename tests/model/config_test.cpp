@@ -39,7 +39,17 @@ TEST_F(Config, DefaultsAreLlamas)
     EXPECT_FALSE(c.tied);
     EXPECT_EQ(c.act, ACT_SILU);
     EXPECT_EQ(c.bos_id, -1);
+    EXPECT_EQ(c.pad_id, -1);
     EXPECT_EQ(c.n_eos, 0);
+}
+
+TEST_F(Config, PaddingOutsideTheTableIsNone)
+{
+    for (const auto &[given, id] : {std::pair{"0", 0}, {"127", 127}, {"128", -1}, {"-1", -1}, {"null", -1}}) {
+        ASSERT_OK(read(std::string(R"(, "pad_token_id": )") + given));
+        EXPECT_EQ(c.pad_id, id) << given;
+    }
+    refused(R"(, "pad_token_id": "none")", "pad_token_id");
 }
 
 TEST_F(Config, RopeOfTransformersFourAndFive)

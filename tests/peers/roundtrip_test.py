@@ -256,6 +256,7 @@ class RoundTrip(unittest.TestCase):
         self.assertEqual(sum(event["tokens"] for event in events), EPOCHS * sum(len(ids) for ids, _ in rows))
         self.assertEqual(sum(event["supervised"] for event in events), EPOCHS * sum(sum(mask) for _, mask in rows))
         self.assertGreater(abs(losses[-1] - losses[0]), 0.01, "nothing was learned, so nothing is compared")
+        self.assertLess(abs(events[0]["norm"] / norms[0] - 1), LOSS_TOLERANCE, "the same weights, another gradient")
         for event, loss, norm in zip(events, losses, norms):
             self.assertLess(abs(event["loss"] / loss - 1), LOSS_TOLERANCE,
                             f"step {event['step']}: loss {event['loss']}, torch {loss}")

@@ -24,7 +24,8 @@ sc_status cpu_pool_rows(stream *s, float *out, const void *x, dtype type, const 
 sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
                                 const int32_t *ids, int64_t n, int64_t dim);
 sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
-                                 const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, void *workspace);
+                                 const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
+                                 void *workspace);
 size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
 
 /* gemm.c, gemm_onednn.c, gemv.c */

@@ -23,7 +23,8 @@ sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void
 /* Every task owns a residue class of ids and walks all rows, so each table row is summed in order of i
  * whatever the number of threads. */
 sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
-                                 const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, void *workspace)
+                                 const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
+                                 void *workspace)
 {
     (void)s;
     (void)workspace;
@@ -36,7 +37,7 @@ sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dty
     for (int owner = 0; owner < team; owner++) {
         float scratch[ROW_BLOCK];
         for (int64_t i = 0; i < n; i++) {
-            if (ids[i] % team != owner)
+            if (ids[i] % team != owner || ids[i] == skip_id)
                 continue;
             float *restrict row = dtable + ids[i] * dim;
             for (int64_t from = 0; from < dim; from += ROW_BLOCK) {
