@@ -21,7 +21,7 @@ typedef struct sc_bench_options {
     int64_t dim;      /* kmeans, select: columns, 576 */
     int64_t clusters; /* kmeans: 64 */
     int64_t budget;   /* select: picks, 200 */
-    const char *strategy;   /* select: "fisher" (default), "js", "kcenter" */
+    const char *strategy;   /* select: "fisher" (default), "js", "kcenter", "bait" or "facility" */
     const char *embeddings; /* kmeans, select: rows of a float32 .npy instead of rows made up; NULL: these */
     int64_t repeats;        /* 3: the best is reported, all are listed */
     bool warm_up;           /* true: one repeat before them, not counted */
@@ -34,7 +34,8 @@ typedef struct sc_bench_family {
     double calls, seconds;
     double gflops;    /* 1e9 operations, of matrix products and attention */
     double gigabytes; /* of operands, each read or written once */
-    double floor;     /* seconds: the larger of gflops at the peak and gigabytes at the bandwidth */
+    double
+        floor; /* seconds: of each call the larger of its gflops at the peak and gigabytes at the bandwidth */
 } sc_bench_family;
 
 typedef struct sc_bench_result {

@@ -23,7 +23,7 @@ typedef struct sc_generate_options {
     double min_p;              /* 0: all; else of those at least so many times as probable as the first */
     double repetition_penalty; /* 1: none (Keskar et al. 2019; as transformers, the prompt's tokens count) */
     const char *const *stop;   /* texts that end a reply and are no part of it; NULL-terminated, or NULL */
-    int64_t batch;             /* rows decoded at once; 0: 64 */
+    int64_t batch;             /* rows decoded at once; 0: 64, which is the most in sc_generate */
     const char *dialogues; /* sc_generate: a line a conversation, {"id", "messages": [{"role", "content"}]} */
     const char *out;       /* sc_generate: a line a reply */
     bool score;            /* sc_generate: log-probabilities of the assistant's last messages instead */
@@ -54,7 +54,8 @@ typedef struct sc_reply {
 typedef struct sc_generator sc_generator;
 SC_API sc_status sc_generator_open(const sc_generate_options *options, sc_generator **out);
 /* replies[i] answers conversations[i], whose last message is not the assistant's. Row i of a call draws the same numbers
- * whatever the other rows are. SC_BAD_INPUT: an unknown role, a conversation longer than the model's positions. */
+ * whatever the other rows are, and in every call: a conversation given several times in one call has several samples.
+ * SC_BAD_INPUT: an unknown role, a conversation longer than the model's positions. */
 SC_API sc_status sc_generator_reply(sc_generator *g, const sc_conversation *conversations, size_t n,
                                     sc_reply *replies);
 SC_API void sc_replies_free(sc_reply *replies, size_t n);
@@ -69,8 +70,8 @@ SC_API void sc_generator_close(sc_generator *g); /* NULL is fine */
 typedef struct sc_generate_result {
     int64_t n_rows, n_resumed;
     int64_t prompt_tokens, new_tokens; /* read; said, or scored */
-    double logprob;                    /* score: of all replies, a token */
-    double seconds;
+    double logprob;                    /* of all replies, a token */
+    double seconds;                    /* of this call, for the n_rows - n_resumed rows that were left */
 } sc_generate_result;
 
 /* dialogues -> out: {"id", "text", "finish_reason", "n_tokens", "logprob"}, or with score {"id", "n_tokens",

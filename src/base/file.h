@@ -29,6 +29,7 @@ sc_status file_writer_write(file_writer *w, const void *bytes, size_t n);
 sc_status file_writer_puts(file_writer *w, const char *text);
 sc_status file_writer_seek(file_writer *w, uint64_t offset); /* e.g. to fill in a header */
 uint64_t file_writer_tell(const file_writer *w);
+sc_status file_writer_sync(file_writer *w);    /* all bytes are on the disk, still without their name */
 sc_status file_writer_commit(file_writer **w); /* closes in every case; *w becomes NULL */
 void file_writer_discard(file_writer **w);     /* fine with NULL */
 sc_status file_write_all(const char *path, const void *bytes, size_t n); /* atomic */
@@ -51,6 +52,7 @@ void line_reader_close(line_reader *r); /* NULL is fine */
 /* Looking at files and folders. */
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
+bool file_same(const char *a, const char *b); /* both exist and are one, by whatever name */
 sc_status file_size(const char *path, uint64_t *out);
 sc_status file_make_dirs(const char *path);   /* like mkdir -p */
 sc_status file_remove_tree(const char *path); /* absent is fine */

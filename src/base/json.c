@@ -307,6 +307,24 @@ cleanup:
     return status;
 }
 
+void json_differences(const json_t *then, const json_t *now, strbuf *out)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)now, key, value)
+    {
+        const json_t *old = json_object_get(then, key);
+        if (old != NULL && json_equal(old, value))
+            continue;
+        char *a = old ? json_dumps(old, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+        char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        strbuf_printf(out, "%s%s (%.80s, now %.80s)", out->len ? ", " : "", key, a ? a : "absent",
+                      b ? b : "?");
+        free(a);
+        free(b);
+    }
+}
+
 json_t *json_text(const char *text)
 {
     size_t n = strlen(text);

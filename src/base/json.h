@@ -36,6 +36,9 @@ sc_status json_need_array(const json_t *object, const char *key, const char *whe
 sc_status json_canonical(const json_t *value, strbuf *out);
 sc_status json_write_line(file_writer *w, const json_t *value);
 sc_status json_write_file(const char *path, const json_t *value); /* indented by 2, atomic */
+/* Appends the keys of `now` whose value was another in `then` (an object, or NULL): "lr (0.1, now 0.2), seed (absent, now
+ * 1)"; appends nothing where there are none. */
+void json_differences(const json_t *then, const json_t *now, strbuf *out);
 /* A string value from bytes that may not be UTF-8 (repaired). */
 json_t *json_text(const char *text);
 

@@ -37,6 +37,8 @@ size_t utf8_encode(uint32_t code_point, char out[4]);
 bool utf8_valid(const char *text, size_t n);
 /* Appends text with every maximal invalid part replaced by U+FFFD; counts the replacements. */
 size_t utf8_sanitize(strbuf *out, const char *text, size_t n);
+/* The same, and no zero byte: U+FFFD stands for it, so that nobody's strlen() cuts the text. */
+void utf8_sanitize_string(strbuf *out, const char *text, size_t n);
 /* Appends text with everything that could spoil a line or a terminal (control characters, line and
  * direction marks, invalid bytes) as \n, \t, \xNN or \u{N}. */
 void text_visible(strbuf *out, const char *text, size_t n);

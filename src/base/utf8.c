@@ -1,5 +1,6 @@
 /* UTF-8: decoding by table 3-7 of the Unicode Standard (well-formed byte sequences), repair by its
  * "maximal subpart" practice (section 3.9), lower case by utf8proc. */
+#include <string.h>
 #include <utf8proc.h>
 
 #include "base/text.h"
@@ -114,6 +115,18 @@ size_t utf8_sanitize(strbuf *out, const char *text, size_t n)
     }
     strbuf_append(out, text + start, n - start);
     return replaced;
+}
+
+void utf8_sanitize_string(strbuf *out, const char *text, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        const char *zero = memchr(text + at, 0, n - at);
+        const size_t part = zero ? (size_t)(zero - text) - at : n - at;
+        utf8_sanitize(out, text + at, part);
+        if (zero)
+            strbuf_append(out, "\xEF\xBF\xBD", 3);
+        at += part + (zero != NULL);
+    }
 }
 
 void utf8_lower(strbuf *out, const char *text, size_t n)

@@ -208,13 +208,23 @@ cleanup:
     return status;
 }
 
+sc_status file_writer_sync(file_writer *w)
+{
+    sc_status status = SC_OK;
+    SC_TRY(flush(w));
+    if (!w->straight && fsync(w->fd) != 0) {
+        w->failed = true;
+        status = sc_fail_errno(SC_IO, "Cannot write %s to the disk", w->path);
+    }
+cleanup:
+    return status;
+}
+
 sc_status file_writer_commit(file_writer **writer)
 {
     sc_status status = SC_OK;
     file_writer *w = *writer;
-    SC_TRY(flush(w));
-    if (!w->straight && fsync(w->fd) != 0)
-        SC_TRY(sc_fail_errno(SC_IO, "Cannot write %s to the disk", w->path));
+    SC_TRY(file_writer_sync(w));
     /* Network file systems tell of a full disk only here. */
     int closed = close(w->fd);
     w->fd = -1;

@@ -1,10 +1,13 @@
 /* Every operation that models use, with its clock. */
 #include "device/profile.h"
 
+#include <math.h>
+
 #include "base/log.h"
 #include "device/device.h"
 
 static profile_entry entries[N_PROFILE_FAMILIES];
+static double peak, bandwidth; /* a second */
 
 void profile_clear(void)
 {
@@ -26,6 +29,7 @@ static sc_status note(profile_family f, double start, double operations, double 
     entries[f].seconds += seconds_now() - start;
     entries[f].operations += operations;
     entries[f].bytes += bytes;
+    entries[f].floor += fmax(operations / peak, bytes / bandwidth);
     return status;
 }
 
@@ -203,10 +207,12 @@ TIMED(gather_logprobs, SAMPLE, 0, values(type, n_rows, vocab),
        const int32_t *rows, const int32_t *ids, int64_t n),
       (s, out, logits, type, n_rows, vocab, rows, ids, n))
 
-const ops *profile_ops(void)
+const ops *profile_ops(double peak_gflops, double bandwidth_gb)
 {
     static ops table;
     table = *cpu_ops();
+    peak = peak_gflops * 1e9;
+    bandwidth = bandwidth_gb * 1e9;
 #define TAKE(name) table.name = timed_##name
     TAKE(upload);
     TAKE(download);

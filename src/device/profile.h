@@ -25,10 +25,12 @@ typedef struct profile_entry {
     double seconds;
     double operations; /* additions and multiplications of matrix products and attention */
     double bytes;      /* of operands, each read or written once */
+    double floor; /* seconds: of each call the larger of operations at the peak and bytes at the bandwidth */
 } profile_entry;
 
-/* A table of models' operations over the CPU's, and what has been measured since profile_clear: [N_PROFILE_FAMILIES]. */
-const ops *profile_ops(void);
+/* A table of models' operations over the CPU's, and what has been measured since profile_clear: [N_PROFILE_FAMILIES].
+ * The machine's peak is in 1e9 operations a second, its bandwidth in 1e9 bytes a second. */
+const ops *profile_ops(double peak_gflops, double bandwidth);
 void profile_clear(void);
 const profile_entry *profile_entries(void);
 

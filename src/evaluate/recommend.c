@@ -68,6 +68,9 @@ static sc_status check_options(const sc_recommend_options *o)
             "recommend answers either dialogues or one request: give --dialogues FILE or --request TEXT");
     if (o->request && strspn(o->request, " \t\r\n") == strlen(o->request))
         return sc_fail(SC_USAGE, "recommend: the request is empty; say in a sentence what you look for");
+    if (o->dialogues && file_same(o->dialogues, o->out))
+        return sc_fail(SC_USAGE, "recommend: --out would replace %s, its own input; give another file",
+                       o->dialogues);
     if (o->constrained && !o->items)
         return sc_fail(SC_USAGE, "--constrained chooses among a catalogue's titles: give --items FILE");
     if (o->beams < 1 || o->beams > 1024)
@@ -179,32 +182,27 @@ cleanup:
 
 /* --- the journal -------------------------------------------------------------------------------------- */
 
-static sc_status settings_text(const recommendation *r, strbuf *out)
+static sc_status make_settings(const recommendation *r, json_t **out)
 {
     sc_status status = SC_OK;
     const sc_recommend_options *o = r->options;
-    char adapter[65] = "", items[65] = "";
-    json_t *settings = NULL;
+    char adapter[65] = "", items[65] = "", files[65];
     if (o->adapter)
         SC_TRY(model_lora_sha256(o->adapter, adapter));
     if (o->constrained)
         SC_TRY(file_sha256(o->items, items));
-    settings = json_pack("{s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:f,s:f,s:I,s:s,s:s}", "dialogues",
-                         r->dialogues.sha256, "model", r->model->sha256, "adapter", adapter, "items", items,
-                         "constrained", o->constrained, "beams", (json_int_t)(o->constrained ? o->beams : 0),
-                         "max_tokens", (json_int_t)(o->constrained ? 0 : o->max_tokens), "temperature",
-                         o->temperature, "top_p", o->top_p, "seed", (json_int_t)o->common.seed, "dtype",
-                         r->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "device", r->device->ops->name);
-    SC_TRY(json_canonical(settings, out));
+    SC_TRY(model_files_sha256(o->model, files));
+    *out =
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:f,s:f,s:I,s:s,s:s}", "dialogues", r->dialogues.sha256,
+                  "model", r->model->sha256, "model_files", files, "adapter", adapter, "items", items,
+                  "constrained", o->constrained, "beams", (json_int_t)(o->constrained ? o->beams : 0),
+                  "max_tokens", (json_int_t)(o->constrained ? 0 : o->max_tokens), "temperature",
+                  o->temperature, "top_p", o->top_p, "seed", (json_int_t)o->common.seed, "dtype",
+                  r->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "device", r->device->ops->name);
+    if (*out == NULL)
+        status = sc_fail(SC_MEMORY, "no memory for the settings of recommend");
 cleanup:
-    json_decref(settings);
     return status;
-}
-
-static size_t group_rows(const recommendation *r, size_t group)
-{
-    const size_t first = group * GROUP;
-    return r->dialogues.n - first < GROUP ? r->dialogues.n - first : GROUP;
 }
 
 /* --- one group --------------------------------------------------------------------------------------- */
@@ -287,7 +285,7 @@ static sc_status decode(const tokenizer *t, const generated *g, strbuf *out)
     sc_status status = tokenizer_decode(t, g->ids, (size_t)g->n, false, &raw);
     if (status == SC_OK) {
         strbuf_clear(out);
-        utf8_sanitize(out, strbuf_text(&raw), raw.len);
+        utf8_sanitize_string(out, strbuf_text(&raw), raw.len);
         status = strbuf_status(out);
     }
     strbuf_free(&raw);
@@ -303,7 +301,7 @@ static sc_status free_group(recommendation *r, size_t group, const prompts *p, i
 {
     sc_status status = SC_OK;
     const sc_recommend_options *o = r->options;
-    const size_t first = group * GROUP, n = group_rows(r, group);
+    const size_t first = group * GROUP, n = line_groups_rows(&r->groups, group);
     const size_t batch = batch_rows(o);
     const int32_t end = chat_end_token(r->tokenizer, r->family);
     const generate_options settings = {.max_tokens = o->max_tokens,
@@ -356,7 +354,8 @@ static sc_status constrained_group(recommendation *r, size_t group, const prompt
 {
     sc_status status = SC_OK;
     const title_trie *t = &r->catalogue;
-    const size_t first = group * GROUP, n = group_rows(r, group), batch = batch_rows(r->options);
+    const size_t first = group * GROUP, n = line_groups_rows(&r->groups, group),
+                 batch = batch_rows(r->options);
     uint8_t *banned = NULL;
     const uint8_t *row_banned[GROUP];
     beam_result *found = NULL;
@@ -396,16 +395,38 @@ cleanup:
     return status;
 }
 
+static sc_status render_group(const recommendation *r, size_t group, prompts *out)
+{
+    sc_status status = SC_OK;
+    for (size_t i = 0; i < line_groups_rows(&r->groups, group); i++)
+        SC_TRY(render(r, &r->dialogues.rows[group * GROUP + i], out, i));
+cleanup:
+    return status;
+}
+
+/* A dialogue that cannot be answered is found before the first of them costs time. */
+static sc_status check_all(const recommendation *r)
+{
+    sc_status status = SC_OK;
+    for (size_t g = 0; status == SC_OK && g < r->groups.n; g++) {
+        prompts p = {0};
+        status = check_cancelled();
+        if (status == SC_OK && !r->groups.done[g])
+            status = render_group(r, g, &p);
+        token_ids_free(&p.ids);
+    }
+    return status;
+}
+
 static sc_status answer_group(recommendation *r, size_t group)
 {
     sc_status status = SC_OK;
     prompts p = {0};
     int64_t new_tokens = 0;
-    for (size_t i = 0; i < group_rows(r, group); i++)
-        SC_TRY(render(r, &r->dialogues.rows[group * GROUP + i], &p, i));
+    SC_TRY(render_group(r, group, &p));
     SC_TRY(r->options->constrained ? constrained_group(r, group, &p, &new_tokens)
                                    : free_group(r, group, &p, &new_tokens));
-    SC_TRY(line_groups_finish(&r->groups, group, (token_counts){(int64_t)p.ids.n, new_tokens}));
+    SC_TRY(line_groups_finish(&r->groups, group, (group_totals){(int64_t)p.ids.n, new_tokens, 0}));
 cleanup:
     token_ids_free(&p.ids);
     return status;
@@ -413,18 +434,12 @@ cleanup:
 
 static sc_status groups_open(recommendation *r)
 {
-    sc_status status = SC_OK;
-    strbuf settings = {0};
-    const size_t n = (r->dialogues.n + GROUP - 1) / GROUP;
-    SC_TRY(settings_text(r, &settings));
-    SC_TRY(line_groups_open(r->options->out, !r->options->request, strbuf_text(&settings), n, &r->groups));
-    for (size_t g = 0; g < n; g++)
-        r->result.n_resumed += r->groups.done[g] ? (int64_t)group_rows(r, g) : 0;
-    if (r->result.n_resumed > 0)
-        log_info("%lld of %zu rows are taken from %s", (long long)r->result.n_resumed, r->dialogues.n,
-                 r->groups.path);
-cleanup:
-    strbuf_free(&settings);
+    json_t *settings = NULL;
+    sc_status status = make_settings(r, &settings);
+    if (status == SC_OK)
+        status = line_groups_open(r->options->out, !r->options->request, settings, r->dialogues.n, GROUP,
+                                  &r->groups);
+    json_decref(settings);
     return status;
 }
 
@@ -465,22 +480,24 @@ sc_status sc_recommend(const sc_recommend_options *options, sc_recommend_result 
     if (options->adapter)
         SC_TRY(model_lora_load(r.model, options->adapter));
     SC_TRY(groups_open(&r));
+    SC_TRY(check_all(&r));
     const int64_t unit = options->constrained ? 1 : options->max_tokens;
     r.progress = progress_begin("recommend", options->constrained ? "dialogues" : "tokens",
                                 (int64_t)r.dialogues.n * unit);
-    progress_skip(r.progress, r.result.n_resumed * unit);
+    progress_skip(r.progress, r.groups.n_resumed * unit);
     for (size_t g = 0; g < r.groups.n; g++) {
         SC_TRY(check_cancelled());
         if (!r.groups.done[g])
             SC_TRY(answer_group(&r, g));
-        r.result.prompt_tokens += r.groups.counts[g].prompt_tokens;
-        r.result.new_tokens += r.groups.counts[g].new_tokens;
+        r.result.prompt_tokens += r.groups.totals[g].prompt_tokens;
+        r.result.new_tokens += r.groups.totals[g].new_tokens;
         if (!options->constrained)
             progress_note(r.progress, "%zu of %zu dialogues",
                           g + 1 < r.groups.n ? (g + 1) * GROUP : r.dialogues.n, r.dialogues.n);
     }
     SC_TRY(line_groups_commit(&r.groups));
     r.result.n_rows = (int64_t)r.dialogues.n;
+    r.result.n_resumed = r.groups.n_resumed;
     r.result.seconds = seconds_now() - start;
     if (result)
         *result = r.result;

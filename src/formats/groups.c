@@ -4,42 +4,78 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
+#include "base/log.h"
 #include "formats/records.h"
 
-static sc_status take_record(line_groups *g, const record_map *map, int64_t index, const char *settings)
+size_t line_groups_rows(const line_groups *g, size_t group)
+{
+    const size_t left = g->n_rows - group * g->group_rows;
+    return left < g->group_rows ? left : g->group_rows;
+}
+
+static sc_status check_settings(const line_groups *g, const char *text, const json_t *settings)
+{
+    sc_status status = SC_OK;
+    json_t *then = NULL;
+    strbuf differences = {0};
+    SC_TRY(json_parse(text, strlen(text), g->path, &then));
+    json_differences(then, settings, &differences);
+    if (differences.len > 0)
+        status = sc_fail(SC_CONFLICT,
+                         "%s holds unfinished work of other settings; finish it with those, choose another "
+                         "--out, or remove it: %s",
+                         g->path, strbuf_text(&differences));
+cleanup:
+    json_decref(then);
+    strbuf_free(&differences);
+    return status;
+}
+
+static size_t count_lines(const char *text)
+{
+    size_t n = 0;
+    for (const char *end = strchr(text, '\n'); end; end = strchr(end + 1, '\n'))
+        n++;
+    return n;
+}
+
+/* Whole lines, one a row of the group. */
+static bool fits(const line_groups *g, int64_t group, const char *text)
+{
+    const size_t length = strlen(text);
+    return group >= 0 && (size_t)group < g->n && !g->done[group] && length > 0 && text[length - 1] == '\n' &&
+           count_lines(text) == line_groups_rows(g, (size_t)group);
+}
+
+static sc_status take_record(line_groups *g, const record_map *map, int64_t index, const json_t *settings)
 {
     sc_status status = SC_OK;
     const char *text;
     int64_t group;
-    token_counts counts;
+    group_totals totals;
     if (index == 0) {
         SC_TRY(record_need_string(map, "settings", &text));
-        if (strcmp(text, settings) != 0)
-            status = sc_fail(SC_CONFLICT,
-                             "%s holds unfinished work of other settings (%s); finish it with them, choose "
-                             "another --out, or remove it",
-                             g->path, text);
-        return status;
+        return check_settings(g, text, settings);
     }
     SC_TRY(record_need_int(map, "group", &group));
-    SC_TRY(record_need_int(map, "prompt_tokens", &counts.prompt_tokens));
-    SC_TRY(record_need_int(map, "new_tokens", &counts.new_tokens));
+    SC_TRY(record_need_int(map, "prompt_tokens", &totals.prompt_tokens));
+    SC_TRY(record_need_int(map, "new_tokens", &totals.new_tokens));
+    SC_TRY(record_get_number(map, "logprob", 0, &totals.logprob));
     SC_TRY(record_need_string(map, "lines", &text));
-    if (group < 0 || (size_t)group >= g->n || g->done[group])
+    if (!fits(g, group, text))
         return sc_fail(SC_BAD_INPUT,
                        "%s: record %lld is no group of this work; remove the file to begin anew", g->path,
                        (long long)index);
     strbuf_puts(&g->lines[group], text);
     SC_TRY(strbuf_status(&g->lines[group]));
     g->done[group] = true;
-    g->counts[group] = counts;
-    g->n_found++;
+    g->totals[group] = totals;
+    g->n_resumed += (int64_t)line_groups_rows(g, (size_t)group);
 cleanup:
     return status;
 }
 
-static sc_status read_journal(line_groups *g, const char *settings)
+static sc_status read_journal(line_groups *g, const json_t *settings)
 {
     sc_status status = SC_OK;
     strbuf where = {0};
@@ -65,38 +101,49 @@ cleanup:
     return status;
 }
 
-sc_status line_groups_open(const char *out, bool keep, const char *settings, size_t n, line_groups *g)
+static sc_status begin_journal(line_groups *g, const json_t *settings)
+{
+    sc_status status = SC_OK;
+    record_pack pack = {0};
+    strbuf text = {0};
+    const void *bytes;
+    size_t n;
+    SC_TRY(json_canonical(settings, &text));
+    record_pack_begin(&pack, 1);
+    record_pack_string(&pack, "settings", strbuf_text(&text));
+    SC_TRY(record_pack_end(&pack, &bytes, &n));
+    SC_TRY(record_log_append(g->log, bytes, n, true));
+cleanup:
+    record_pack_free(&pack);
+    strbuf_free(&text);
+    return status;
+}
+
+sc_status line_groups_open(const char *out, bool keep, const json_t *settings, size_t n_rows,
+                           size_t group_rows, line_groups *g)
 {
     sc_status status = SC_OK;
     strbuf path = {0};
-    record_pack pack = {0};
-    const void *bytes;
-    size_t n_bytes;
-    *g = (line_groups){.out = out, .n = n};
-    SC_TRY(sc_alloc(&g->lines, n, sizeof *g->lines));
-    SC_TRY(sc_alloc(&g->done, n, sizeof *g->done));
-    SC_TRY(sc_alloc(&g->counts, n, sizeof *g->counts));
+    *g = (line_groups){
+        .out = out, .n = (n_rows + group_rows - 1) / group_rows, .n_rows = n_rows, .group_rows = group_rows};
+    SC_TRY(sc_alloc(&g->lines, g->n, sizeof *g->lines));
+    SC_TRY(sc_alloc(&g->done, g->n, sizeof *g->done));
+    SC_TRY(sc_alloc(&g->totals, g->n, sizeof *g->totals));
     if (!keep)
         goto cleanup;
     strbuf_printf(&path, "%s.journal", out);
     SC_TRY(strbuf_status(&path));
     g->path = strbuf_take(&path);
     SC_TRY(record_log_open(g->path, NULL, &g->log));
-    if (record_log_count(g->log) > 0) {
-        SC_TRY(read_journal(g, settings));
-        goto cleanup;
-    }
-    record_pack_begin(&pack, 1);
-    record_pack_string(&pack, "settings", settings);
-    SC_TRY(record_pack_end(&pack, &bytes, &n_bytes));
-    SC_TRY(record_log_append(g->log, bytes, n_bytes, true));
+    SC_TRY(record_log_count(g->log) > 0 ? read_journal(g, settings) : begin_journal(g, settings));
+    if (g->n_resumed > 0)
+        log_info("%lld of %zu rows are taken from %s", (long long)g->n_resumed, n_rows, g->path);
 cleanup:
-    record_pack_free(&pack);
     strbuf_free(&path);
     return status;
 }
 
-sc_status line_groups_finish(line_groups *g, size_t group, token_counts counts)
+sc_status line_groups_finish(line_groups *g, size_t group, group_totals totals)
 {
     sc_status status = SC_OK;
     record_pack pack = {0};
@@ -104,15 +151,16 @@ sc_status line_groups_finish(line_groups *g, size_t group, token_counts counts)
     size_t n;
     SC_TRY(strbuf_status(&g->lines[group]));
     if (g->log) {
-        record_pack_begin(&pack, 4);
+        record_pack_begin(&pack, 5);
         record_pack_int(&pack, "group", (int64_t)group);
-        record_pack_int(&pack, "prompt_tokens", counts.prompt_tokens);
-        record_pack_int(&pack, "new_tokens", counts.new_tokens);
+        record_pack_int(&pack, "prompt_tokens", totals.prompt_tokens);
+        record_pack_int(&pack, "new_tokens", totals.new_tokens);
+        record_pack_number(&pack, "logprob", totals.logprob);
         record_pack_text(&pack, "lines", strbuf_text(&g->lines[group]), g->lines[group].len);
         SC_TRY(record_pack_end(&pack, &bytes, &n));
         SC_TRY(record_log_append(g->log, bytes, n, true));
     }
-    g->counts[group] = counts;
+    g->totals[group] = totals;
     g->done[group] = true;
 cleanup:
     record_pack_free(&pack);
@@ -128,9 +176,9 @@ sc_status line_groups_commit(line_groups *g)
         SC_TRY(file_writer_write(w, strbuf_text(&g->lines[i]), g->lines[i].len));
     SC_TRY(file_writer_commit(&w));
     if (g->log) {
+        SC_TRY(file_remove_tree(g->path));
         record_log_close(g->log);
         g->log = NULL;
-        SC_TRY(file_remove_tree(g->path));
     }
 cleanup:
     file_writer_discard(&w);
@@ -144,7 +192,7 @@ void line_groups_close(line_groups *g)
     record_log_close(g->log);
     free(g->lines);
     free(g->done);
-    free(g->counts);
+    free(g->totals);
     free(g->path);
     memset(g, 0, sizeof *g);
 }

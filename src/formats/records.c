@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -205,6 +206,16 @@ static sc_status sync_folder(const char *path)
     return status;
 }
 
+/* The kernel lets go of it however the process ends. */
+static sc_status lock(const record_log *log)
+{
+    if (flock(log->fd, LOCK_EX | LOCK_NB) == 0)
+        return SC_OK;
+    return errno == EWOULDBLOCK
+               ? sc_fail(SC_BUSY, "%s: another process is writing it; wait for that one to end", log->path)
+               : sc_fail_errno(SC_IO, "%s: cannot lock the log", log->path);
+}
+
 sc_status record_log_open(const char *path, uint64_t *dropped, record_log **out)
 {
     sc_status status;
@@ -217,15 +228,15 @@ sc_status record_log_open(const char *path, uint64_t *dropped, record_log **out)
     log->fd = -1;
     SC_TRY(sc_strdup(&log->path, path));
     bool exists = file_exists(path);
-    if (exists) {
-        SC_TRY(measure(path, &log->count, &end));
-        SC_TRY(file_size(path, &size));
-    }
     log->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (log->fd < 0) {
         status = sc_fail_errno(SC_IO, "%s: cannot open the log for appending", path);
         goto cleanup;
     }
+    SC_TRY(lock(log));
+    SC_TRY(file_size(path, &size));
+    if (size > 0)
+        SC_TRY(measure(path, &log->count, &end));
     if (size > end && ftruncate(log->fd, (off_t)end) != 0) {
         status = sc_fail_errno(SC_IO, "%s: cannot cut off the incomplete last record", path);
         goto cleanup;

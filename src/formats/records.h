@@ -10,7 +10,7 @@
 
 /* For appending: created if absent; a torn tail (an incomplete last record) is cut off and
  * `dropped` (may be NULL) tells its bytes. Damage that whole records follow is SC_BAD_INPUT, named
- * by its offset, and nothing is changed. One writer at a time: the caller holds the folder's lock. */
+ * by its offset, and nothing is changed. One writer at a time: SC_BUSY while another has it open. */
 typedef struct record_log record_log;
 sc_status record_log_open(const char *path, uint64_t *dropped, record_log **out);
 /* The record is in the file when this returns (one write call), and on the disk if `sync`.

@@ -79,7 +79,9 @@ sc_status safetensors_writer_open(const char *path, const st_plan *tensors, size
                                   uint64_t shard_limit, safetensors_writer **out);
 /* The bytes of the tensors in the order of the plan, in pieces of any size. */
 sc_status safetensors_writer_data(safetensors_writer *w, const void *bytes, size_t n_bytes);
-/* Checks that every byte came; closes in every case; *pointer becomes NULL. */
+/* Every byte came and is on the disk, under temporary names: what can still fail is renaming. */
+sc_status safetensors_writer_sync(safetensors_writer *w);
+/* The files get their names; closes in every case; *pointer becomes NULL. */
 sc_status safetensors_writer_commit(safetensors_writer **pointer);
 void safetensors_writer_discard(safetensors_writer **pointer); /* fine with NULL */
 

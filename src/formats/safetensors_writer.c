@@ -1,5 +1,5 @@
 /* Writing safetensors: the header is planned first, the data streamed after it. Shards wait as
- * temporary files until the last byte came, then all of them are renamed, the index last. */
+ * temporary files until the last byte is on the disk, then all of them are renamed, the index last. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,6 +263,17 @@ cleanup:
     return status;
 }
 
+sc_status safetensors_writer_sync(safetensors_writer *w)
+{
+    sc_status status = SC_OK;
+    if (w->shard + 1 != w->n_shards || w->filled != w->shards[w->shard].bytes)
+        return sc_fail(SC_INTERNAL, "%s: less data came than was planned", w->shards[w->shard].path);
+    for (size_t i = 0; i < w->n_shards; i++)
+        SC_TRY(file_writer_sync(w->shards[i].file));
+cleanup:
+    return status;
+}
+
 sc_status safetensors_writer_commit(safetensors_writer **pointer)
 {
     safetensors_writer *w = *pointer;
@@ -270,10 +281,10 @@ sc_status safetensors_writer_commit(safetensors_writer **pointer)
     strbuf index = {0};
     strbuf_printf(&index, "%s" SUFFIX ".index.json", w->stem);
     SC_TRY(strbuf_status(&index));
-    if (w->shard + 1 != w->n_shards || w->filled != w->shards[w->shard].bytes) {
-        status = sc_fail(SC_INTERNAL, "%s: less data came than was planned", w->shards[w->shard].path);
-        goto cleanup;
-    }
+    SC_TRY(safetensors_writer_sync(w));
+    /* The index of an earlier model names some of the same files: it would join old shards and new ones. */
+    if (w->n_shards > 1)
+        SC_TRY(file_remove_tree(index.data));
     for (size_t i = 0; i < w->n_shards; i++)
         SC_TRY(file_writer_commit(&w->shards[i].file));
     if (w->n_shards > 1)

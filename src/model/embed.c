@@ -178,27 +178,22 @@ static sc_status make_settings(job *j)
 {
     const sc_embed_options *o = j->options;
     sc_status status = SC_OK;
-    char adapter[65] = "";
-    char *file = NULL;
-    if (o->adapter != NULL) {
-        file = path_join(o->adapter, "adapter_model.safetensors");
-        if (file == NULL)
-            SC_TRY(sc_fail(SC_MEMORY, "No memory for a path."));
-        SC_TRY(file_sha256(file, adapter));
-    }
+    char adapter[65] = "", files[65];
+    if (o->adapter != NULL)
+        SC_TRY(model_lora_sha256(o->adapter, adapter));
+    SC_TRY(model_files_sha256(o->model, files));
     j->settings = json_pack(
-        "{s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "rows", (json_int_t)j->n_rows,
-        "dim", (json_int_t)j->dim, "text", o->text, "pooling", o->pooling, "normalize", o->normalize, "layer",
-        (json_int_t)o->layer, "max_tokens", (json_int_t)o->max_tokens, "dtype",
-        j->m->dtype == DTYPE_BF16 ? "bf16" : "fp32", "model_sha256", j->m->sha256, "adapter_sha256",
-        o->adapter != NULL ? json_string(adapter) : json_null(), "reviews_sha256",
+        "{s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "rows",
+        (json_int_t)j->n_rows, "dim", (json_int_t)j->dim, "text", o->text, "pooling", o->pooling, "normalize",
+        o->normalize, "layer", (json_int_t)o->layer, "max_tokens", (json_int_t)o->max_tokens, "dtype",
+        j->m->dtype == DTYPE_BF16 ? "bf16" : "fp32", "model_sha256", j->m->sha256, "model_files_sha256",
+        files, "adapter_sha256", o->adapter != NULL ? json_string(adapter) : json_null(), "reviews_sha256",
         j->text != TEXT_ITEM ? json_string(j->data->reviews_sha256) : json_null(), "items_sha256",
         j->text != TEXT_REVIEW ? json_string(j->data->items_sha256) : json_null(), "device_table",
         json_string(j->device->ops->name));
     if (j->settings == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "No memory for the settings of embed."));
 cleanup:
-    free(file);
     return status;
 }
 
@@ -219,21 +214,15 @@ static sc_status write_journal(job *j)
 static sc_status compare_settings(const job *j, const json_t *old)
 {
     sc_status status = SC_OK;
-    strbuf keys = {0};
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach(j->settings, key, value)
-    {
-        if (!json_equal(value, json_object_get(old, key)))
-            strbuf_printf(&keys, "%s%s", keys.len > 0 ? ", " : "", key);
-    }
-    if (keys.len > 0)
+    strbuf differences = {0};
+    json_differences(old, j->settings, &differences);
+    if (differences.len > 0)
         status = sc_fail(
             SC_CONFLICT,
-            "%s holds a partial result of other settings (%s differ); finish it with those settings, or "
-            "delete it and %s to start anew.",
-            j->partial_path, strbuf_text(&keys), j->journal_path);
-    strbuf_free(&keys);
+            "%s holds a partial result of other settings; finish it with those, or delete it and %s to start "
+            "anew: %s",
+            j->partial_path, j->journal_path, strbuf_text(&differences));
+    strbuf_free(&differences);
     return status;
 }
 
@@ -401,12 +390,13 @@ static sc_status finish_vector(const job *j, int64_t row, float *v)
 }
 
 /* Longest first, so that the rows of a batch are alike in length, and in even batches. */
-static sc_status embed_group(job *j, int64_t first, int64_t n)
+static sc_status embed_group(job *j)
 {
     sc_status status = SC_OK;
     int32_t order[GROUP];
     const text_group *g = NULL;
-    SC_TRY(embed_texts_take(&j->texts, first, &g));
+    SC_TRY(embed_texts_take(&j->texts, &g));
+    const int64_t n = g->n;
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i;
         for (; at > 0 && g->ids[order[at - 1]].n < g->ids[i].n; at--)
@@ -422,7 +412,7 @@ static sc_status embed_group(job *j, int64_t first, int64_t n)
         SC_TRY(embed_batch(j, g, order + from, to - from));
     }
     for (int64_t i = 0; i < n; i++)
-        SC_TRY(finish_vector(j, first + i, j->vectors + i * j->dim));
+        SC_TRY(finish_vector(j, g->first + i, j->vectors + i * j->dim));
     j->n_tokens += g->n_tokens;
     j->n_cut += g->n_cut;
 cleanup:
@@ -438,10 +428,11 @@ static sc_status embed_rows(job *j)
     bool unsaved = false;
     progress *p = progress_begin("embed", j->text == TEXT_ITEM ? "items" : "reviews", j->n_rows);
     progress_skip(p, j->n_resumed);
+    j->texts.next = j->done;
     while (j->done < j->n_rows) {
         const int64_t n = j->n_rows - j->done < GROUP ? j->n_rows - j->done : GROUP;
         const int64_t tokens = j->n_tokens, cut = j->n_cut;
-        status = embed_group(j, j->done, n);
+        status = embed_group(j);
         if (status == SC_OK)
             status = append_vectors(j, n);
         if (status != SC_OK) { /* the group does not count */

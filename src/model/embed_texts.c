@@ -53,11 +53,11 @@ static void *run(void *context)
     return NULL;
 }
 
-static sc_status begin(embed_texts *t, int64_t first)
+static sc_status begin(embed_texts *t)
 {
     text_group *g = &t->groups[!t->present];
-    const int64_t left = t->n_rows - first;
-    g->first = first;
+    const int64_t left = t->n_rows - t->next;
+    g->first = t->next;
     g->n = left < EMBED_GROUP ? left : EMBED_GROUP;
     const int failed = pthread_create(&t->thread, NULL, run, t);
     t->ahead = failed == 0;
@@ -71,18 +71,19 @@ static void wait_for(embed_texts *t)
     t->ahead = false;
 }
 
-sc_status embed_texts_take(embed_texts *t, int64_t first, const text_group **out)
+sc_status embed_texts_take(embed_texts *t, const text_group **out)
 {
     sc_status status = SC_OK;
     if (!t->ahead)
-        SC_TRY(begin(t, first));
+        SC_TRY(begin(t));
     wait_for(t);
     t->present = !t->present;
     const text_group *g = &t->groups[t->present];
     if (g->status != SC_OK)
         SC_TRY(sc_fail(g->status, "%s", g->sentence));
-    if (g->first + g->n < t->n_rows)
-        SC_TRY(begin(t, g->first + g->n));
+    t->next = g->first + g->n;
+    if (t->next < t->n_rows)
+        SC_TRY(begin(t));
     *out = g;
 cleanup:
     return status;

@@ -27,6 +27,7 @@ typedef struct embed_texts {
     embed_text kind;
     int64_t n_rows, max_tokens;
     int32_t empty_id; /* an empty text still needs a vector: this token's */
+    int64_t next;     /* the row that the next group begins with */
     /* the rest is this file's */
     text_group groups[2];
     int present;
@@ -34,8 +35,8 @@ typedef struct embed_texts {
     bool ahead; /* the other group is in the making */
 } embed_texts;
 
-/* The group that begins with row `first`, valid until the next call. Groups are taken in order. */
-sc_status embed_texts_take(embed_texts *t, int64_t first, const text_group **out);
+/* The next group, valid until the next call. */
+sc_status embed_texts_take(embed_texts *t, const text_group **out);
 void embed_texts_close(embed_texts *t);
 
 #endif

@@ -18,34 +18,36 @@ typedef struct generation {
     progress *progress;
 } generation;
 
-static size_t group_rows(const generation *r, size_t group)
-{
-    const size_t left = r->dialogues.n - group * GROUP;
-    return left < GROUP ? left : GROUP;
-}
-
-/* What the lines depend on; of the batch it is the last bits of the log-probabilities. */
-static sc_status settings_text(const generation *r, strbuf *out)
+/* What the lines depend on; of the batch it is the last bits of the log-probabilities. A score has no other settings. */
+static sc_status make_settings(const generation *r, json_t **out)
 {
     sc_status status = SC_OK;
     const sc_generate_options *o = r->options;
     const model *m = r->generator->model;
-    char adapter[65] = "";
-    json_t *settings = NULL, *stop = json_array();
+    char adapter[65] = "", files[65];
+    json_t *stop = NULL;
     if (o->adapter)
         SC_TRY(model_lora_sha256(o->adapter, adapter));
-    for (const char *const *s = o->stop; s && *s; s++)
-        json_array_append_new(stop, json_text(*s));
-    settings = json_pack("{s:s,s:s,s:s,s:b,s:I,s:f,s:I,s:f,s:f,s:f,s:O,s:I,s:I,s:s,s:s}", "dialogues",
-                         r->dialogues.sha256, "model", m->sha256, "adapter", adapter, "score", o->score,
-                         "max_tokens", (json_int_t)o->max_tokens, "temperature", o->temperature, "top_k",
-                         (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p, "repetition_penalty",
-                         o->repetition_penalty, "stop", stop, "batch", (json_int_t)o->batch, "seed",
-                         (json_int_t)o->common.seed, "dtype", m->dtype == DTYPE_BF16 ? "bf16" : "fp32",
-                         "device", r->generator->device->ops->name);
-    SC_TRY(json_canonical(settings, out));
+    SC_TRY(model_files_sha256(o->model, files));
+    *out = json_pack("{s:s,s:s,s:s,s:s,s:b,s:s,s:s}", "dialogues", r->dialogues.sha256, "model", m->sha256,
+                     "model_files", files, "adapter", adapter, "score", o->score, "dtype",
+                     m->dtype == DTYPE_BF16 ? "bf16" : "fp32", "device", r->generator->device->ops->name);
+    if (!o->score) {
+        stop = json_array();
+        for (const char *const *s = o->stop; s && *s; s++)
+            json_array_append_new(stop, json_text(*s));
+        json_t *more =
+            json_pack("{s:I,s:f,s:I,s:f,s:f,s:f,s:O,s:I,s:I}", "max_tokens", (json_int_t)o->max_tokens,
+                      "temperature", o->temperature, "top_k", (json_int_t)o->top_k, "top_p", o->top_p,
+                      "min_p", o->min_p, "repetition_penalty", o->repetition_penalty, "stop", stop, "batch",
+                      (json_int_t)(o->batch == 0 || o->batch > GROUP ? GROUP : o->batch), "seed",
+                      (json_int_t)o->common.seed);
+        json_object_update(*out, more);
+        json_decref(more);
+    }
+    if (*out == NULL)
+        status = sc_fail(SC_MEMORY, "no memory for the settings of generate");
 cleanup:
-    json_decref(settings);
     json_decref(stop);
     return status;
 }
@@ -75,10 +77,10 @@ static sc_status group_take(const generation *r, size_t group, conversation_grou
     sc_status status = SC_OK;
     const dialogue *rows = r->dialogues.rows + group * GROUP;
     size_t total = 0, at = 0;
-    for (size_t i = 0; i < group_rows(r, group); i++)
+    for (size_t i = 0; i < line_groups_rows(&r->groups, group); i++)
         total += rows[i].n_messages;
     SC_TRY(sc_alloc(&out->messages, total, sizeof *out->messages));
-    for (size_t i = 0; i < group_rows(r, group); i++) {
+    for (size_t i = 0; i < line_groups_rows(&r->groups, group); i++) {
         out->conversations[i] = (sc_conversation){out->messages + at, rows[i].n_messages};
         out->names[i] = rows[i].id;
         for (size_t k = 0; k < rows[i].n_messages; k++)
@@ -88,16 +90,17 @@ cleanup:
     return status;
 }
 
-static sc_status answer(generation *r, size_t group, const conversation_group *c, token_counts *counts)
+static sc_status answer(generation *r, size_t group, const conversation_group *c, group_totals *totals)
 {
     sc_status status = SC_OK;
-    const size_t n = group_rows(r, group);
+    const size_t n = line_groups_rows(&r->groups, group);
     sc_reply replies[GROUP] = {{0}};
     SC_TRY(generator_reply(r->generator, c->conversations, c->names, n, group * GROUP, replies, r->progress));
     for (size_t i = 0; i < n; i++) {
         const sc_reply *y = &replies[i];
-        counts->prompt_tokens += y->n_prompt;
-        counts->new_tokens += y->n_tokens;
+        totals->prompt_tokens += y->n_prompt;
+        totals->new_tokens += y->n_tokens;
+        totals->logprob += y->logprob;
         SC_TRY(write_line(&r->groups.lines[group],
                           json_pack("{s:s,s:o,s:s,s:I,s:f}", "id", c->names[i], "text", json_text(y->text),
                                     "finish_reason", y->stopped ? "stop" : "length", "n_tokens",
@@ -108,16 +111,17 @@ cleanup:
     return status;
 }
 
-static sc_status score(generation *r, size_t group, const conversation_group *c, token_counts *counts)
+static sc_status score(generation *r, size_t group, const conversation_group *c, group_totals *totals)
 {
     sc_status status = SC_OK;
-    const size_t n = group_rows(r, group);
+    const size_t n = line_groups_rows(&r->groups, group);
     double logprobs[GROUP];
     int64_t n_prompt[GROUP], n_tokens[GROUP];
     SC_TRY(generator_score(r->generator, c->conversations, c->names, n, logprobs, n_prompt, n_tokens, NULL));
     for (size_t i = 0; i < n; i++) {
-        counts->prompt_tokens += n_prompt[i];
-        counts->new_tokens += n_tokens[i];
+        totals->prompt_tokens += n_prompt[i];
+        totals->new_tokens += n_tokens[i];
+        totals->logprob += logprobs[i];
         SC_TRY(
             write_line(&r->groups.lines[group], json_pack("{s:s,s:I,s:f}", "id", c->names[i], "n_tokens",
                                                           (json_int_t)n_tokens[i], "logprob", logprobs[i])));
@@ -131,10 +135,30 @@ static sc_status work_off(generation *r, size_t group)
 {
     sc_status status = SC_OK;
     conversation_group c = {0};
-    token_counts counts = {0};
+    group_totals totals = {0};
     SC_TRY(group_take(r, group, &c));
-    SC_TRY(r->options->score ? score(r, group, &c, &counts) : answer(r, group, &c, &counts));
-    SC_TRY(line_groups_finish(&r->groups, group, counts));
+    SC_TRY(r->options->score ? score(r, group, &c, &totals) : answer(r, group, &c, &totals));
+    SC_TRY(line_groups_finish(&r->groups, group, totals));
+cleanup:
+    free(c.messages);
+    return status;
+}
+
+/* A conversation that cannot be answered is found before the first of them costs time. */
+static sc_status check_all(const generation *r)
+{
+    sc_status status = SC_OK;
+    conversation_group c = {0};
+    for (size_t g = 0; g < r->groups.n; g++) {
+        SC_TRY(check_cancelled());
+        if (r->groups.done[g])
+            continue;
+        SC_TRY(group_take(r, g, &c));
+        SC_TRY(generator_check(r->generator, c.conversations, c.names, line_groups_rows(&r->groups, g),
+                               r->options->score));
+        free(c.messages);
+        c.messages = NULL;
+    }
 cleanup:
     free(c.messages);
     return status;
@@ -142,36 +166,12 @@ cleanup:
 
 static sc_status groups_open(generation *r)
 {
-    sc_status status = SC_OK;
-    strbuf settings = {0};
-    SC_TRY(settings_text(r, &settings));
-    SC_TRY(line_groups_open(r->options->out, true, strbuf_text(&settings),
-                            (r->dialogues.n + GROUP - 1) / GROUP, &r->groups));
-    for (size_t g = 0; g < r->groups.n; g++)
-        r->result.n_resumed += r->groups.done[g] ? (int64_t)group_rows(r, g) : 0;
-    if (r->result.n_resumed > 0)
-        log_info("%lld of %zu rows are taken from %s", (long long)r->result.n_resumed, r->dialogues.n,
-                 r->groups.path);
-cleanup:
-    strbuf_free(&settings);
+    json_t *settings = NULL;
+    sc_status status = make_settings(r, &settings);
+    if (status == SC_OK)
+        status = line_groups_open(r->options->out, true, settings, r->dialogues.n, GROUP, &r->groups);
+    json_decref(settings);
     return status;
-}
-
-/* Over all lines, those of an earlier run among them. */
-static sc_status mean_logprob(const generation *r, double *mean)
-{
-    double sum = 0, n = 0;
-    for (size_t g = 0; g < r->groups.n; g++)
-        for (const char *line = strbuf_text(&r->groups.lines[g]); *line; line = strchr(line, '\n') + 1) {
-            json_t *one = json_loadb(line, (size_t)(strchr(line, '\n') - line), 0, NULL);
-            if (!one)
-                return sc_fail(SC_BAD_INPUT, "%s holds a line that is no JSON", r->groups.path);
-            sum += json_number_value(json_object_get(one, "logprob"));
-            n += json_number_value(json_object_get(one, "n_tokens"));
-            json_decref(one);
-        }
-    *mean = sum / n;
-    return SC_OK;
 }
 
 sc_status sc_generate(const sc_generate_options *options, sc_generate_result *result)
@@ -182,23 +182,29 @@ sc_status sc_generate(const sc_generate_options *options, sc_generate_result *re
     SC_TRY(generate_check_options(options));
     if (!options->dialogues || !options->out)
         return sc_fail(SC_USAGE, "generate needs dialogues and out");
+    if (file_same(options->dialogues, options->out))
+        return sc_fail(SC_USAGE, "generate: --out would replace %s, its own input; give another file",
+                       options->dialogues);
     SC_TRY(dialogues_read(options->dialogues, &r.dialogues));
     SC_TRY(sc_generator_open(options, &r.generator));
     SC_TRY(groups_open(&r));
+    SC_TRY(check_all(&r));
     const int64_t unit = options->score ? 1 : options->max_tokens;
     r.progress = progress_begin(options->score ? "score" : "generate",
                                 options->score ? "dialogues" : "tokens", (int64_t)r.dialogues.n * unit);
-    progress_skip(r.progress, r.result.n_resumed * unit);
+    progress_skip(r.progress, r.groups.n_resumed * unit);
     for (size_t g = 0; g < r.groups.n; g++) {
         SC_TRY(check_cancelled());
         if (!r.groups.done[g])
             SC_TRY(work_off(&r, g));
-        r.result.prompt_tokens += r.groups.counts[g].prompt_tokens;
-        r.result.new_tokens += r.groups.counts[g].new_tokens;
+        r.result.prompt_tokens += r.groups.totals[g].prompt_tokens;
+        r.result.new_tokens += r.groups.totals[g].new_tokens;
+        r.result.logprob += r.groups.totals[g].logprob;
     }
-    if (options->score)
-        SC_TRY(mean_logprob(&r, &r.result.logprob));
     SC_TRY(line_groups_commit(&r.groups));
+    if (r.result.new_tokens > 0)
+        r.result.logprob /= (double)r.result.new_tokens;
+    r.result.n_resumed = r.groups.n_resumed;
     r.result.n_rows = (int64_t)r.dialogues.n;
     r.result.seconds = seconds_now() - start;
     if (result)

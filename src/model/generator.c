@@ -15,6 +15,11 @@ sc_generate_options sc_generate_default(void)
                                  .repetition_penalty = 1};
 }
 
+static bool is_positive_float(double x)
+{
+    return x >= 1e-37 && x <= 1e38;
+}
+
 sc_status generate_check_options(const sc_generate_options *o)
 {
     if (o->struct_size != sizeof *o)
@@ -26,16 +31,19 @@ sc_status generate_check_options(const sc_generate_options *o)
     if (o->max_tokens < 1 || o->max_tokens > (1 << 20))
         return sc_fail(SC_USAGE, "generate: --max-tokens is %lld; it must be from 1 to %d",
                        (long long)o->max_tokens, 1 << 20);
-    if (!(o->temperature >= 0) || !isfinite(o->temperature))
-        return sc_fail(SC_USAGE, "generate: the temperature is %g; it must be 0 or more", o->temperature);
+    /* They become floats: what is no float is refused rather than taken for 0 or infinity. */
+    if (!(o->temperature == 0 || is_positive_float(o->temperature)))
+        return sc_fail(SC_USAGE, "generate: the temperature is %g; it must be 0, or from 1e-37 to 1e38",
+                       o->temperature);
     if (o->top_k < 0 || o->top_k > INT32_MAX)
         return sc_fail(SC_USAGE, "generate: top-k is %lld; it must be 0 (all) or more", (long long)o->top_k);
-    if (!(o->top_p > 0 && o->top_p <= 1))
+    if (!is_positive_float(o->top_p) || o->top_p > 1)
         return sc_fail(SC_USAGE, "generate: top-p is %g; it must be above 0 and at most 1", o->top_p);
     if (!(o->min_p >= 0 && o->min_p <= 1))
         return sc_fail(SC_USAGE, "generate: min-p is %g; it must be from 0 to 1", o->min_p);
-    if (!(o->repetition_penalty > 0) || !isfinite(o->repetition_penalty))
-        return sc_fail(SC_USAGE, "generate: the repetition penalty is %g; it must be above 0 (1: none)",
+    if (!is_positive_float(o->repetition_penalty))
+        return sc_fail(SC_USAGE,
+                       "generate: the repetition penalty is %g; it must be from 1e-37 to 1e38 (1: none)",
                        o->repetition_penalty);
     if (o->batch < 0)
         return sc_fail(SC_USAGE, "generate: the batch is %lld; it must be 0 (64) or more",
@@ -164,7 +172,7 @@ static sc_status render_all(const sc_generator *g, const sc_conversation *conver
                             const char *const *names, size_t n, bool scored, token_rows *out)
 {
     sc_status status = SC_OK;
-    char why[160];
+    char why[256];
     SC_TRY(sc_alloc(&out->cu, n + 1, sizeof *out->cu));
     SC_TRY(sc_alloc(&out->starts, n, sizeof *out->starts));
     for (size_t i = 0; i < n; i++) {
@@ -178,7 +186,12 @@ static sc_status render_all(const sc_generator *g, const sc_conversation *conver
             SC_TRY(named(names, i,
                          scored ? "does not end with a message of the assistant's, which could be scored"
                                 : "ends with a message of the assistant's, so there is nothing to answer"));
-        SC_TRY(render(g, c, scored, out, i));
+        status = render(g, c, scored, out, i);
+        if (status == SC_BAD_INPUT) {
+            snprintf(why, sizeof why, "cannot be read: %s", sc_last_error());
+            status = named(names, i, why);
+        }
+        SC_TRY(status);
         const int64_t length = out->cu[i + 1] - out->cu[i], most = g->model->config.max_positions;
         if (length + !scored > most) {
             snprintf(why, sizeof why, "has %lld tokens, more than the %lld positions of the model allow",
@@ -187,6 +200,15 @@ static sc_status render_all(const sc_generator *g, const sc_conversation *conver
         }
     }
 cleanup:
+    return status;
+}
+
+sc_status generator_check(const sc_generator *g, const sc_conversation *conversations,
+                          const char *const *names, size_t n, bool scored)
+{
+    token_rows rows = {0};
+    sc_status status = render_all(g, conversations, names, n, scored, &rows);
+    token_rows_free(&rows);
     return status;
 }
 
@@ -228,7 +250,7 @@ static sc_status make_text(const listener *l, size_t row, const generated *from,
     if (l->g->n_stops == 0)
         SC_TRY(tokenizer_decode(l->g->tokenizer, from->ids, (size_t)from->n, false, &raw));
     const strbuf *bytes = l->g->n_stops > 0 ? &l->texts[row] : &raw;
-    utf8_sanitize(&clean, strbuf_text(bytes), l->cut[row] < bytes->len ? l->cut[row] : bytes->len);
+    utf8_sanitize_string(&clean, strbuf_text(bytes), l->cut[row] < bytes->len ? l->cut[row] : bytes->len);
     SC_TRY(strbuf_status(&clean));
     SC_TRY(sc_strdup(&out->text, strbuf_text(&clean)));
 cleanup:

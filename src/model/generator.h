@@ -18,6 +18,10 @@ struct sc_generator {
 
 sc_status generate_check_options(const sc_generate_options *o);
 
+/* SC_BAD_INPUT with the name of the first conversation that could not be answered, or scored. */
+sc_status generator_check(const sc_generator *g, const sc_conversation *conversations,
+                          const char *const *names, size_t n, bool scored);
+
 /* As the public functions. Row i draws the numbers of row first + i; names[i] is what errors call a conversation, names
  * may be NULL; `p` (or NULL) counts tokens. */
 sc_status generator_reply(sc_generator *g, const sc_conversation *conversations, const char *const *names,

@@ -132,8 +132,8 @@ sc_status model_lora_save(const model *m, const char *folder)
     SC_TRY(file_make_dirs(folder));
     SC_TRY(safetensors_writer_open(weights, list.plan, list.n, 0, &writer));
     SC_TRY(safetensors_writer_data(writer, host, (size_t)l->n_values * sizeof *host));
-    SC_TRY(file_remove_tree(
-        config)); /* an earlier one would scale the new tensors, were the next lines not reached */
+    SC_TRY(safetensors_writer_sync(writer));
+    SC_TRY(file_remove_tree(config)); /* an earlier one would scale the new tensors, were this the end */
     SC_TRY(safetensors_writer_commit(&writer));
     SC_TRY(write_config(m, config));
 cleanup:

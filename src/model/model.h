@@ -120,6 +120,8 @@ sc_status model_lora_merge(model *m);
 /* Writes a Hugging Face folder: config, tokenizer files copied, weights as `file_type`, in several files where they
  * take more than shard_bytes (0: 5 GB, as transformers). */
 sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes);
+/* What a model folder says beside its weights: of config.json, the end tokens, the tokenizer and the template. */
+sc_status model_files_sha256(const char *folder, char hex[65]);
 /* Whether that takes several files and an index. */
 bool model_saves_shards(const model *m, dtype file_type, int64_t shard_bytes);
 

@@ -111,15 +111,6 @@ cleanup:
     return status;
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    char *x = realpath(a, NULL), *y = realpath(b, NULL);
-    const bool same = x != NULL && y != NULL && strcmp(x, y) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
 static uint64_t shard_limit(int64_t shard_bytes)
 {
     return shard_bytes > 0 ? (uint64_t)shard_bytes : SHARD_LIMIT;
@@ -133,25 +124,50 @@ bool model_saves_shards(const model *m, dtype file_type, int64_t shard_bytes)
     return m->n_parameters > 1 && bytes > shard_limit(shard_bytes);
 }
 
+/* What lies beside config.json and the weights, where a model has it. */
+static const char *const beside[] = {"generation_config.json",
+                                     "tokenizer.json",
+                                     "tokenizer_config.json",
+                                     "special_tokens_map.json",
+                                     "added_tokens.json",
+                                     "chat_template.jinja",
+                                     "vocab.json",
+                                     "merges.txt"};
+enum { N_BESIDE = sizeof beside / sizeof beside[0] };
+
+sc_status model_files_sha256(const char *folder, char hex[65])
+{
+    sc_status status = SC_OK;
+    strbuf digests = {0};
+    for (size_t i = 0; i <= N_BESIDE; i++) {
+        const char *name = i < N_BESIDE ? beside[i] : "config.json";
+        char *path = path_join(folder, name), one[65];
+        if (path == NULL)
+            SC_TRY(sc_fail(SC_MEMORY, "No memory for a path in %s.", folder));
+        status = file_exists(path) ? file_sha256(path, one) : SC_OK;
+        if (status == SC_OK && file_exists(path))
+            strbuf_printf(&digests, "%s %s\n", name, one);
+        free(path);
+        SC_TRY(status);
+    }
+    SC_TRY(strbuf_status(&digests));
+    sha256_hex(strbuf_text(&digests), digests.len, hex);
+cleanup:
+    strbuf_free(&digests);
+    return status;
+}
+
 sc_status model_save(const model *m, const char *folder, dtype file_type, int64_t shard_bytes)
 {
-    static const char *const copied[] = {"generation_config.json",
-                                         "tokenizer.json",
-                                         "tokenizer_config.json",
-                                         "special_tokens_map.json",
-                                         "added_tokens.json",
-                                         "chat_template.jinja",
-                                         "vocab.json",
-                                         "merges.txt"};
     sc_status status = SC_OK;
     if (m->lora != NULL)
         return sc_fail(SC_INTERNAL, "The adapter of %s must be merged before the model is saved.", m->folder);
     SC_TRY(file_make_dirs(folder));
-    if (same_folder(folder, m->folder))
+    if (file_same(folder, m->folder))
         SC_TRY(sc_fail(SC_USAGE, "%s is the folder the model was opened from; give another one to write to.",
                        folder));
-    for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++)
-        SC_TRY(copy_file(m->folder, folder, copied[i]));
+    for (size_t i = 0; i < N_BESIDE; i++)
+        SC_TRY(copy_file(m->folder, folder, beside[i]));
     SC_TRY(write_config(m, folder, file_type));
     SC_TRY(write_weights(m, folder, file_type, shard_limit(shard_bytes)));
 cleanup:

@@ -1,5 +1,6 @@
 /* Log-probabilities of given tokens. Rows that begin alike, as the candidates for one prompt do, are put into one packed
  * batch whose first sequence brings the common tokens along for all. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,8 +163,13 @@ sc_status model_score(model *m, const int32_t *ids, const int64_t *cu, const int
         SC_TRY(check_cancelled());
         SC_TRY(batch_make(&t, first, &b));
         SC_TRY(batch_run(&t, &b));
-        for (int64_t i = 0; i < b.n_asked; i++)
+        for (int64_t i = 0; i < b.n_asked; i++) {
+            if (!isfinite(t.losses[i]))
+                SC_TRY(sc_fail(SC_BAD_INPUT,
+                               "The model %s gives no finite logits; its weights or the adapter are damaged.",
+                               m->folder));
             logprobs[done + i] = -t.losses[i];
+        }
         done += b.n_asked;
         progress_add(p, cu[first + b.n_seqs] - cu[first]);
     }

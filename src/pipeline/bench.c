@@ -265,16 +265,20 @@ cleanup:
 
 /* --- where the time goes ------------------------------------------------------------------------------ */
 
-static sc_status begin_profile(task *t)
+static sc_status begin_profile(task *t, sc_bench_result *r)
 {
+    sc_status status = SC_OK;
     const char *what = t->o->what;
     if (strcmp(what, "kmeans") == 0 || strcmp(what, "select") == 0)
         return sc_fail(SC_USAGE,
                        "--profile measures the operations of models: bench embed, train or generate");
     if (t->device->ops != cpu_ops())
         return sc_fail(SC_USAGE, "--profile measures the CPU's operations: give --device cpu");
-    t->device->ops = profile_ops();
-    return SC_OK;
+    SC_TRY(device_measure_peak(t->device, 1024, 5, 5, &r->peak_gflops));
+    SC_TRY(device_measure_bandwidth(t->device, 5, &r->bandwidth));
+    t->device->ops = profile_ops(r->peak_gflops, r->bandwidth);
+cleanup:
+    return status;
 }
 
 static int by_seconds(const void *a, const void *b)
@@ -291,8 +295,6 @@ static void take_profile(const task *t, double seconds, sc_bench_result *r)
     double inside = 0;
     for (int f = 0; f < N_PROFILE_FAMILIES; f++) {
         const profile_entry *e = &entries[f];
-        const double at_peak = e->operations / n / r->peak_gflops * 1e-9,
-                     moved = e->bytes / n / r->bandwidth * 1e-9;
         if (e->calls == 0)
             continue;
         r->profile[r->n_profile++] = (sc_bench_family){.name = e->name,
@@ -300,7 +302,7 @@ static void take_profile(const task *t, double seconds, sc_bench_result *r)
                                                        .seconds = e->seconds / n,
                                                        .gflops = e->operations / n * 1e-9,
                                                        .gigabytes = e->bytes / n * 1e-9,
-                                                       .floor = at_peak > moved ? at_peak : moved};
+                                                       .floor = e->floor / n};
         inside += e->seconds / n;
     }
     qsort(r->profile, (size_t)r->n_profile, sizeof *r->profile, by_seconds);
@@ -322,7 +324,7 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
         return sc_fail(SC_USAGE, "--repeats must be at least 1");
     SC_TRY(device_open(&o->common, &t.device));
     if (o->profile)
-        SC_TRY(begin_profile(&t));
+        SC_TRY(begin_profile(&t, result));
     const double opened = seconds_now();
     SC_TRY(prepare(&t, &repeat));
     result->prepare_seconds = seconds_now() - opened;
@@ -339,15 +341,10 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
         if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
             result->seconds = seconds;
     }
-    if (o->profile) { /* before what follows adds to it */
-        device plain = *t.device;
-        plain.ops = cpu_ops();
-        SC_TRY(device_measure_peak(&plain, 1024, 5, 5, &result->peak_gflops));
-        SC_TRY(device_measure_bandwidth(&plain, 5, &result->bandwidth));
+    if (o->profile)
         take_profile(&t, all_seconds, result);
-    } else {
+    else
         SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
-    }
     result->units = t.units;
     result->passes = t.passes + t.clusters.passes;
     result->unit = t.unit;

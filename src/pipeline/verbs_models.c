@@ -196,9 +196,7 @@ static sc_status generate_run(const void *o, json_t **result)
         *result = json_pack("{s:I,s:I,s:I,s:I,s:f,s:f,s:s}", "rows", (json_int_t)r.n_rows, "resumed",
                             (json_int_t)r.n_resumed, "prompt_tokens", (json_int_t)r.prompt_tokens,
                             given->score ? "scored_tokens" : "new_tokens", (json_int_t)r.new_tokens,
-                            given->score ? "logprob_a_token" : "tokens_per_second",
-                            given->score ? r.logprob : (double)r.new_tokens / r.seconds, "seconds", r.seconds,
-                            "out", given->out);
+                            "logprob_a_token", r.logprob, "seconds", r.seconds, "out", given->out);
     return status;
 }
 

@@ -185,25 +185,6 @@ cleanup:
     return status;
 }
 
-/* The keys in which two settings differ, "lr (2e-4, now 1e-4), seed (0, now 1)". */
-static void describe_difference(const json_t *then, const json_t *now, strbuf *out)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)now, key, value)
-    {
-        const json_t *old = json_object_get(then, key);
-        if (old != NULL && json_equal(old, value))
-            continue;
-        char *a = old ? json_dumps(old, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
-        char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        strbuf_printf(out, "%s%s (%.80s, now %.80s)", out->len ? ", " : "", key, a ? a : "absent",
-                      b ? b : "?");
-        free(a);
-        free(b);
-    }
-}
-
 static sc_status read_tensors(const char *folder, model *m, train_weights *w)
 {
     sc_status status = SC_OK;
@@ -282,7 +263,7 @@ sc_status checkpoint_load(const char *out, model *m, train_weights *w, const jso
     if (path == NULL)
         SC_TRY(sc_fail(SC_MEMORY, "memory does not suffice for a checkpoint"));
     SC_TRY(json_parse_file(path, &saved));
-    describe_difference(json_object_get(saved, "settings"), settings, &difference);
+    json_differences(json_object_get(saved, "settings"), settings, &difference);
     if (difference.len > 0)
         SC_TRY(sc_fail(SC_CONFLICT,
                        "%s was made with other settings: %s; set them back, or use --resume never",
@@ -295,7 +276,7 @@ sc_status checkpoint_load(const char *out, model *m, train_weights *w, const jso
     SC_TRY(json_need_int(saved, "best_step", path, &state->best_step));
     SC_TRY(json_need_number(saved, "best_loss", path, &state->best_loss));
     SC_TRY(json_need_int(saved, "worse", path, &state->n_worse));
-    SC_TRY(json_need_int(saved, "validated_step", path, &state->validated_step));
+    SC_TRY(json_get_int(saved, "validated_step", path, state->step, &state->validated_step));
     SC_TRY(check_state(out, path, step, state));
     SC_TRY(read_tensors(newest_folder, m, w));
     *found = true;

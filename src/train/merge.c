@@ -22,8 +22,7 @@ typedef struct probe {
     float *logits; /* [n][vocab] */
 } probe;
 
-/* A request like those that such models are for; a folder without a tokenizer is asked about ids of all ranges. */
-/* A request's tokens. */
+/* A request like those that such models are for. */
 static sc_status encode_request(const model *m, const char *tokenizer_json, probe *p)
 {
     static const char request[] =

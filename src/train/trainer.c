@@ -15,14 +15,14 @@ static json_t *settings_of(const trainer *t)
 {
     const sc_train_options *o = t->o;
     const bool full = t->full;
-    json_t *s = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:b}",
-                          "model", t->model->sha256, "dialogues", t->dialogues.sha256, "method", o->method,
-                          "dtype", t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs",
-                          (json_int_t)o->epochs, "batch-size", (json_int_t)o->batch_size, "micro-batch",
-                          (json_int_t)o->micro_batch, "max-tokens", (json_int_t)o->max_tokens, "lr", t->lr,
-                          "schedule", o->schedule, "warmup-steps", (json_int_t)t->warmup_steps, "optimizer",
-                          o->optimizer, "weight-decay", o->weight_decay, "beta1", o->beta1, "beta2", o->beta2,
-                          "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle);
+    json_t *s = json_pack(
+        "{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:f,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:b}", "model",
+        t->model->sha256, "model-files", t->model_files_sha256, "dialogues", t->dialogues.sha256, "method",
+        o->method, "dtype", t->model->dtype == DTYPE_BF16 ? "bf16" : "fp32", "epochs", (json_int_t)o->epochs,
+        "batch-size", (json_int_t)o->batch_size, "micro-batch", (json_int_t)o->micro_batch, "max-tokens",
+        (json_int_t)o->max_tokens, "lr", t->lr, "schedule", o->schedule, "warmup-steps",
+        (json_int_t)t->warmup_steps, "optimizer", o->optimizer, "weight-decay", o->weight_decay, "beta1",
+        o->beta1, "beta2", o->beta2, "eps", o->eps, "clip-norm", o->clip_norm, "shuffle", o->shuffle);
     json_t *more = json_pack("{s:I,s:f,s:b,s:b,s:s,s:f,s:s,s:s,s:f,s:I,s:I,s:I,s:I}", "rank",
                              (json_int_t)(full ? 0 : o->rank), "alpha", full ? 0.0 : o->alpha, "rslora",
                              o->rslora, "dora", o->dora, "targets", full ? "" : o->targets, "dropout",
@@ -45,6 +45,7 @@ static sc_status open_outline(trainer *t)
     sc_status status = SC_OK;
     SC_TRY(device_open(&t->o->common, &t->device));
     SC_TRY(model_outline(t->o->model, t->device, &t->model));
+    SC_TRY(model_files_sha256(t->o->model, t->model_files_sha256));
     t->model->recompute = t->o->recompute;
     SC_TRY(tokenizer_open(t->o->model, &t->tokenizer));
     SC_TRY(model_check_tokenizer(t->model, t->tokenizer));

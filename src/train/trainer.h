@@ -36,12 +36,13 @@ typedef struct trainer {
     train_batch batch;
     float *losses; /* [supervised tokens of the largest micro-batch] */
     size_t cap_losses;
-    int64_t *order;       /* rows of the present epoch */
-    int64_t order_epoch;  /* -1: none yet */
-    int64_t *step_rows;   /* [batch_size] of a step, as they are packed */
-    size_t *ends;         /* [batch_size] where its micro-batches end */
-    char init_sha256[65]; /* of the adapter that is gone on from, or "" */
-    json_t *settings;     /* what the bits depend on */
+    int64_t *order;              /* rows of the present epoch */
+    int64_t order_epoch;         /* -1: none yet */
+    int64_t *step_rows;          /* of a step, or all that are held back, as they are packed */
+    size_t *ends;                /* as many: where the micro-batches end */
+    char init_sha256[65];        /* of the adapter that is gone on from, or "" */
+    char model_files_sha256[65]; /* beside the weights */
+    json_t *settings;            /* what the bits depend on */
     checkpoint_state state;
     double peak_gflops; /* of a matrix product here; 0: not measured */
     int events;         /* file descriptor of OUT/events.jsonl */

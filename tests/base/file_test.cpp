@@ -96,6 +96,17 @@ TEST_F(File, SizeAndKind)
     EXPECT_FALSE(file_is_dir(at("a").c_str()));
 }
 
+TEST_F(File, OneFileByTwoNames)
+{
+    const std::string a = make("a", "x"), b = make("b", "x");
+    EXPECT_TRUE(file_same(a.c_str(), a.c_str()));
+    EXPECT_TRUE(file_same(a.c_str(), (folder + "/./a").c_str()));
+    EXPECT_FALSE(file_same(a.c_str(), b.c_str()));
+    ASSERT_EQ(symlink(a.c_str(), at("link").c_str()), 0);
+    EXPECT_TRUE(file_same(at("link").c_str(), a.c_str()));
+    EXPECT_FALSE(file_same(at("absent").c_str(), at("absent").c_str()));
+}
+
 TEST_F(File, MakesFolders)
 {
     EXPECT_EQ(file_make_dirs(at("a/b//c/").c_str()), SC_OK) << sc_last_error();

@@ -227,6 +227,20 @@ TEST_F(Json, WritesLinesAndFiles)
     }
 }
 
+TEST_F(Json, DifferencesAreNamed)
+{
+    const Value then(R"({"a": 1, "b": "x", "gone": 0})"), now(R"({"a": 1, "b": "y", "c": [0.5]})");
+    strbuf out = {};
+    json_differences(then.json, now.json, &out);
+    EXPECT_STREQ(strbuf_text(&out), R"(b ("x", now "y"), c (absent, now [0.5]))");
+    strbuf_clear(&out);
+    json_differences(now.json, now.json, &out);
+    EXPECT_EQ(out.len, 0u);
+    json_differences(nullptr, now.json, &out);
+    EXPECT_STREQ(strbuf_text(&out), R"(a (absent, now 1), b (absent, now "y"), c (absent, now [0.5]))");
+    strbuf_free(&out);
+}
+
 TEST_F(Json, TextIsRepaired)
 {
     for (auto [raw, repaired] : {std::pair{"plain", "plain"}, {"a\xFFz", "a\xEF\xBF\xBDz"}, {"", ""}}) {

@@ -23,6 +23,15 @@ std::string lowered(const std::string &text)
     return result;
 }
 
+std::string string_of(const std::string &text)
+{
+    strbuf out = {};
+    utf8_sanitize_string(&out, text.data(), text.size());
+    std::string result(strbuf_text(&out), out.len);
+    strbuf_free(&out);
+    return result;
+}
+
 const std::string FFFD = "\xEF\xBF\xBD";
 
 } // namespace
@@ -121,4 +130,14 @@ TEST(Utf8, LowersBeyondAscii)
     EXPECT_EQ(lowered("AMÉLIE ΑΘΗΝΑ ЖЗ Straße 7"), "amélie αθηνα жз straße 7");
     EXPECT_EQ(lowered("A\xFF"), "a" + FFFD);
     EXPECT_EQ(lowered(""), "");
+}
+
+TEST(Utf8, AStringHasNoZeroByte)
+{
+    const std::string zero(1, '\0');
+    EXPECT_EQ(string_of(""), "");
+    EXPECT_EQ(string_of("caf\xC3\xA9"), "caf\xC3\xA9");
+    EXPECT_EQ(string_of(zero), FFFD);
+    EXPECT_EQ(string_of(zero + "a" + zero + zero + "\xFF" + "b" + zero),
+              FFFD + "a" + FFFD + FFFD + FFFD + "b" + FFFD);
 }

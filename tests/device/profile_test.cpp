@@ -15,7 +15,7 @@ const profile_entry &entry(profile_family f)
 
 TEST(Profile, EveryOperationOfModelsIsForwarded)
 {
-    const ops *table = profile_ops();
+    const ops *table = profile_ops(100, 10);
     device d = {};
     d.ops = table;
     EXPECT_OK(device_runs_models(&d));
@@ -31,7 +31,7 @@ TEST(Profile, EveryOperationOfModelsIsForwarded)
 
 TEST(Profile, CountsCallsOperationsAndBytes)
 {
-    const ops *table = profile_ops();
+    const ops *table = profile_ops(100, 10);
     const int64_t m = 70, n = 24, k = 40;
     std::vector<float> a(m * k, 0.5f), b(n * k, 0.25f), c(m * n, -1), want(m * n, -2);
     for (int i = 0; i < 3; i++)
@@ -45,6 +45,14 @@ TEST(Profile, CountsCallsOperationsAndBytes)
     EXPECT_EQ(entry(PROFILE_GEMM).operations, 3.0 * 2 * m * n * k);
     EXPECT_EQ(entry(PROFILE_GEMM).bytes, 3.0 * 4 * (m * k + n * k + m * n));
     EXPECT_GT(entry(PROFILE_GEMM).seconds, 0);
+    // each call has its own floor: this one's is the bytes at 1e10 a second
+    const double bytes_floor = 4e-10 * (m * k + n * k + m * n), rate_floor = 2e-11 * m * n * k;
+    EXPECT_LT(rate_floor, bytes_floor);
+    EXPECT_NEAR(entry(PROFILE_GEMM).floor, 3 * bytes_floor, 1e-15);
+    profile_ops(1, 10); // a slower machine: there it is the operations at 1e9
+    ASSERT_OK(table->gemm(nullptr, false, true, m, n, k, 1, a.data(), DTYPE_F32, k, b.data(), DTYPE_F32, k, 0,
+                          c.data(), DTYPE_F32, n));
+    EXPECT_NEAR(entry(PROFILE_GEMM).floor, 100 * rate_floor, 1e-12);
     ASSERT_OK(table->add(nullptr, c.data(), DTYPE_F32, want.data(), DTYPE_F32, 1, m * n));
     EXPECT_EQ(entry(PROFILE_TENSOR).calls, 1);
     EXPECT_EQ(entry(PROFILE_TENSOR).bytes, 3.0 * 4 * m * n);
@@ -76,7 +84,7 @@ TEST(Profile, CountsCallsOperationsAndBytes)
 
 TEST(Profile, FailuresPassThrough)
 {
-    const ops *table = profile_ops();
+    const ops *table = profile_ops(100, 10);
     float x = 0;
     EXPECT_EQ(table->gemm(nullptr, false, true, 2, 2, 2, 1, &x, DTYPE_F32, 1, &x, DTYPE_F32, 1, 0, &x,
                           DTYPE_F32, 1),

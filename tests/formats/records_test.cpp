@@ -66,6 +66,9 @@ TEST_F(RecordsTest, AppendsAndReads)
     EXPECT_EQ(record_log_count(log), 3u);
     EXPECT_EQ(record_log_size(log), get(path).size());
     EXPECT_EQ(record_log_append(log, "x", (size_t)RECORDS_MAX_PAYLOAD + 1, false), SC_BAD_INPUT);
+    record_log *other = nullptr;
+    EXPECT_EQ(record_log_open(path.c_str(), nullptr, &other), SC_BUSY) << "two would write into each other";
+    EXPECT_EQ(other, nullptr);
     record_log_close(log);
 }
 

@@ -181,15 +181,20 @@ class ShardTest : public SafetensorsTest
   protected:
     void write(uint64_t limit)
     {
+        safetensors_writer *w = begin(limit);
+        ASSERT_EQ(safetensors_writer_commit(&w), SC_OK) << sc_last_error();
+    }
+    safetensors_writer *begin(uint64_t limit)
+    {
         const st_plan plan[] = {
             {"a", ST_F32, 1, {2}}, {"b", ST_F32, 1, {8}}, {"c", ST_F32, 1, {1}}, {"d", ST_F32, 1, {1}}};
         std::vector<float> values(12);
         for (size_t i = 0; i < 12; i++)
             values[i] = (float)i;
         safetensors_writer *w = nullptr;
-        ASSERT_EQ(safetensors_writer_open(at("model.safetensors").c_str(), plan, 4, limit, &w), SC_OK);
-        ASSERT_EQ(safetensors_writer_data(w, values.data(), 48), SC_OK);
-        ASSERT_EQ(safetensors_writer_commit(&w), SC_OK) << sc_last_error();
+        EXPECT_EQ(safetensors_writer_open(at("model.safetensors").c_str(), plan, 4, limit, &w), SC_OK);
+        EXPECT_EQ(safetensors_writer_data(w, values.data(), 48), SC_OK);
+        return w;
     }
 };
 
@@ -228,6 +233,19 @@ TEST_F(ShardTest, TheOtherLayoutIsCleanedUp)
         EXPECT_EQ(get(at(other)), "not ours") << other;
     ASSERT_EQ(safetensors_open(folder.c_str(), &s), SC_OK);
     EXPECT_EQ(safetensors_n_files(s), 1u);
+}
+
+// A stop between two renames must not leave old shards that an old index joins with new ones.
+TEST_F(ShardTest, AnOldIndexNeverNamesNewFiles)
+{
+    write(16);
+    safetensors_writer *w = begin(16);
+    ASSERT_EQ(remove(at("model-00002-of-00003.safetensors").c_str()), 0);
+    ASSERT_EQ(mkdir(at("model-00002-of-00003.safetensors").c_str(), 0777), 0);
+    EXPECT_EQ(safetensors_writer_sync(w), SC_OK);
+    EXPECT_TRUE(file_exists(at("model.safetensors.index.json").c_str()));
+    EXPECT_NE(safetensors_writer_commit(&w), SC_OK) << "the second shard's name is a folder's";
+    EXPECT_FALSE(file_exists(at("model.safetensors.index.json").c_str()));
 }
 
 TEST_F(ShardTest, IndexAndFilesMustAgree)

@@ -5,6 +5,7 @@
 #include "train/support.h"
 
 extern "C" {
+#include "formats/records.h"
 #include "model/generator.h"
 #include "seedcorn/generate.h"
 }
@@ -200,12 +201,16 @@ TEST_F(Generator, BadOptionsAreNamed)
 {
     const char *empty[] = {"", nullptr};
     const std::vector<std::function<void(sc_generate_options &)>> wrong = {
-        [](auto &x) { x.struct_size = 3; },   [](auto &x) { x.model = nullptr; },
-        [](auto &x) { x.max_tokens = 0; },    [](auto &x) { x.temperature = -1; },
-        [](auto &x) { x.temperature = NAN; }, [](auto &x) { x.top_k = -1; },
-        [](auto &x) { x.top_p = 0; },         [](auto &x) { x.top_p = 1.1; },
-        [](auto &x) { x.min_p = 1.1; },       [](auto &x) { x.repetition_penalty = 0; },
-        [](auto &x) { x.batch = -1; },        [&](auto &x) { x.stop = empty; }};
+        [](auto &x) { x.struct_size = 3; }, [](auto &x) { x.model = nullptr; },
+        [](auto &x) { x.max_tokens = 0; }, [](auto &x) { x.temperature = -1; },
+        [](auto &x) { x.temperature = NAN; }, [](auto &x) { x.top_k = -1; }, [](auto &x) { x.top_p = 0; },
+        [](auto &x) { x.top_p = 1.1; }, [](auto &x) { x.min_p = 1.1; },
+        [](auto &x) { x.repetition_penalty = 0; }, [](auto &x) { x.batch = -1; },
+        [&](auto &x) { x.stop = empty; },
+        // no floats
+        [](auto &x) { x.top_p = 1e-50; }, [](auto &x) { x.temperature = 1e-50; },
+        [](auto &x) { x.temperature = 1e39; }, [](auto &x) { x.repetition_penalty = 1e-50; },
+        [](auto &x) { x.repetition_penalty = 1e39; }};
     for (size_t i = 0; i < wrong.size(); i++) {
         sc_generate_options changed = o;
         wrong[i](changed);
@@ -238,7 +243,7 @@ TEST_F(Generator, FilesAreResumable)
         ASSERT_OK(sc_generate(&o, &r));
         EXPECT_EQ(r.n_rows, 130);
         EXPECT_EQ(r.n_resumed, 0);
-        EXPECT_EQ(r.logprob < 0, score);
+        EXPECT_LT(r.logprob, 0);
         ASSERT_EQ(lines_of(whole).size(), 130u);
         double sum = 0, n = 0;
         for (const std::string &line : lines_of(whole)) {
@@ -248,17 +253,18 @@ TEST_F(Generator, FilesAreResumable)
             json_decref(one);
         }
         EXPECT_EQ(static_cast<int64_t>(n), r.new_tokens);
-        if (score) {
-            EXPECT_NEAR(r.logprob, sum / n, 1e-12);
-        }
+        EXPECT_NEAR(r.logprob, sum / n, 1e-12);
         // A folder in the place of the output keeps the journal.
         o.out = parts.c_str();
         std::filesystem::create_directory(parts);
         ASSERT_NE(sc_generate(&o, nullptr), SC_OK);
         std::filesystem::remove(parts);
-        o.common.seed = 5;
-        EXPECT_EQ(sc_generate(&o, nullptr), SC_CONFLICT) << sc_last_error();
-        o.common.seed = 0;
+        o.common.seed = 5; // which no score depends on
+        if (!score) {
+            EXPECT_EQ(sc_generate(&o, nullptr), SC_CONFLICT) << sc_last_error();
+            EXPECT_TRUE(mentions(sc_last_error(), "seed (0, now 5)")) << sc_last_error();
+            o.common.seed = 0;
+        }
         ASSERT_OK(sc_generate(&o, &r));
         EXPECT_EQ(r.n_resumed, 130);
         EXPECT_EQ(read_text(parts), read_text(whole));
@@ -279,12 +285,61 @@ TEST_F(Generator, FilesAreResumable)
             json_decref(y);
         }
         o.batch = 0;
+        o.common.seed = 0;
     }
-    o.score = false;
-    o.dialogues = scored.c_str();
-    const std::string out = folder.file("c");
+}
+
+// What cannot be answered is named before anything is worked off, and nothing is replaced.
+TEST_F(Generator, FilesAreCheckedFirst)
+{
+    write_dialogues(folder.file("all.jsonl"), 70);
+    const std::vector<std::string> lines = lines_of(folder.file("all.jsonl"));
+    std::string last_is_wrong;
+    for (size_t i = 0; i + 1 < lines.size(); i++)
+        last_is_wrong += lines[i].substr(0, lines[i].find(", {\"role\": \"assistant\"")) + "]}\n";
+    const std::string path = folder.file("dialogues.jsonl"), out = folder.file("out");
+    write_text(path, last_is_wrong + lines.back() + "\n");
+    o.dialogues = path.c_str();
     o.out = out.c_str();
     EXPECT_EQ(sc_generate(&o, nullptr), SC_BAD_INPUT);
-    EXPECT_TRUE(mentions(sc_last_error(), "\"dialogue-0\" ends with a message of the assistant's"))
+    EXPECT_TRUE(mentions(sc_last_error(), "\"dialogue-69\" ends with a message of the assistant's"))
         << sc_last_error();
+    EXPECT_LT(std::filesystem::file_size(out + ".journal"), 2000u) << "the first group was worked off";
+    write_text(path, R"({"id": "x", "messages": [{"role": "wizard", "content": "y"}]})");
+    std::filesystem::remove(out + ".journal");
+    EXPECT_EQ(sc_generate(&o, nullptr), SC_BAD_INPUT);
+    EXPECT_TRUE(mentions(sc_last_error(), "wizard")) << sc_last_error();
+    o.out = o.dialogues;
+    EXPECT_EQ(sc_generate(&o, nullptr), SC_USAGE);
+    EXPECT_TRUE(mentions(read_text(path), "wizard"));
+}
+
+TEST_F(Generator, OneProcessWritesAFile)
+{
+    write_dialogues(folder.file("all.jsonl"), 3);
+    const std::string path = folder.file("all.jsonl"), out = folder.file("out");
+    record_log *log = nullptr;
+    ASSERT_OK(record_log_open((out + ".journal").c_str(), nullptr, &log));
+    o.dialogues = path.c_str();
+    o.score = true;
+    o.out = out.c_str();
+    EXPECT_EQ(sc_generate(&o, nullptr), SC_BUSY);
+    record_log_close(log);
+    EXPECT_OK(sc_generate(&o, nullptr));
+}
+
+TEST_F(Generator, AModelGoneWrongIsNotScored)
+{
+    std::filesystem::copy(model, folder.path(), std::filesystem::copy_options::recursive);
+    std::string weights = read_text(folder.file("model.safetensors"));
+    std::fill(weights.end() - static_cast<std::ptrdiff_t>(weights.size() / 2), weights.end(), '\xff'); // NaN
+    write_text(folder.file("model.safetensors"), weights);
+    model = folder.path();
+    o.model = model.c_str();
+    open();
+    const std::vector<sc_message> said = {{"user", "x"}, {"assistant", "y"}};
+    const sc_conversation c = {said.data(), said.size()};
+    double logprob;
+    EXPECT_EQ(sc_generator_score(g.get(), &c, 1, &logprob, nullptr), SC_BAD_INPUT);
+    EXPECT_TRUE(mentions(sc_last_error(), "damaged")) << sc_last_error();
 }
