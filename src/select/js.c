@@ -27,6 +27,10 @@
 /* ROW_COST: of a row in making a pool, in looks at one inside */
 enum { FIRST = 4, BINS = 64, ROW_COST = 4, ROW_BYTES = 48 /* of a row of the pool, beside its slopes */ };
 
+/* How far below the likely score the pool is looked through, before all that can be above the best so far. */
+enum { STEPS = 6 };
+static const double LEAST_STEP = 1e-6;
+
 /* Rows outside of the pool, by the reach they had when it was made. */
 typedef struct reach_bin {
     double reach, score, cap; /* the highest of each: reach, bound on the score then, bound at any time */
@@ -152,6 +156,17 @@ static void find_reaches(scan *s)
     }
 }
 
+/* A score of at most `bound` says how far the mean can be, too: for the next picks, the distance spares looks at the tangent. */
+static void come_closer(scan *s, int64_t q, double bound)
+{
+    if (s->js_weight <= 0)
+        return;
+    const double js = (bound - s->pool.bases[q] + 5 * s->rounding) / s->js_weight;
+    const double offset = sqrt(js > 0 ? js : 0) - s->path;
+    if (offset < s->pool.offsets[q])
+        s->pool.offsets[q] = s->offset[s->order[q]] = offset;
+}
+
 /* Lists the slots whose reach is in from .. below, with the better of both bounds: all that can be above a best of `from`. */
 static void list_slots(scan *s, double from, double below)
 {
@@ -167,8 +182,11 @@ static void list_slots(scan *s, double from, double below)
     tangents_bound(&s->tangents, s->pool.slots + before, s->n_listed - before, s->mean,
                    s->pool.bounds + before);
     for (int64_t c = before; c < s->n_listed; c++) {
-        const double reach = s->pool.reaches[s->pool.slots[c]];
-        s->pool.bounds[c] = reach < s->pool.bounds[c] ? reach : s->pool.bounds[c];
+        const int64_t q = s->pool.slots[c];
+        if (s->pool.bounds[c] < s->pool.reaches[q])
+            come_closer(s, q, s->pool.bounds[c]);
+        else
+            s->pool.bounds[c] = s->pool.reaches[q];
     }
 }
 
@@ -241,12 +259,17 @@ static sc_status best_of_pool(scan *s)
             consider(s, s->order[q]);
     s->n_listed = 0;
     find_reaches(s);
-    SC_TRY(best_within(s, s->likely, INFINITY));
-    if (s->best_score < s->likely) {
-        const int64_t listed = s->n_listed;
-        SC_TRY(best_within(s, s->best_score, s->likely));
-        SC_TRY(evaluate_listed(s, 0, listed));
+    /* Down to the likely score; then further, by longer and longer steps, until what is listed has a row as good. */
+    double from = s->likely, below = INFINITY, step = s->falls > LEAST_STEP ? s->falls : LEAST_STEP;
+    for (int steps = 0;; steps++) {
+        SC_TRY(best_within(s, from, below));
+        if (s->best_score >= from)
+            break;
+        below = from;
+        from = steps < STEPS ? from - step : s->best_score;
+        step *= 4;
     }
+    SC_TRY(evaluate_listed(s, 0, s->n_listed));
 cleanup:
     return status;
 }
