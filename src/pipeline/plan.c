@@ -11,8 +11,8 @@
 #include "pipeline/plan_links.h"
 
 /* The order in which sections run, whatever their order in the file. */
-static const char *const sections[] = {"pull",  "import", "embed",     "select", "synth",
-                                       "train", "merge",  "recommend", "eval",   NULL};
+static const char *const sections[] = {"pull",  "import",    "embed",    "select", "synth", "train",
+                                       "merge", "recommend", "generate", "eval",   NULL};
 
 /* --- YAML ------------------------------------------------------------------------------------- */
 
@@ -304,7 +304,7 @@ static sc_status check_top_key(const char *key, const char *where)
     return sc_fail(
         SC_USAGE,
         "%s: '%s' is no verb of a run; the keys are pull, import, embed, select, synth, train, merge, "
-        "recommend, eval and device, dtype, threads, seed",
+        "recommend, generate, eval and device, dtype, threads, seed",
         where, key);
 }
 

@@ -53,6 +53,12 @@ static const struct feed {
     {"recommend", "items", "import dialogues", false, true},
     {"recommend", "items", "import reviews", false, true},
     {"recommend", "items", "import ratings", false, true},
+    {"generate", "model", "pull", true, false},
+    {"generate", "model", "train", false, false},
+    {"generate", "model", "merge", false, false},
+    {"generate", "adapter", "train", false, false},
+    {"generate", "dialogues", "import dialogues", true, false},
+    {"generate", "dialogues", "synth", false, false},
     {"eval", "replies", "recommend", true, false},
     {"eval", "dialogues", "import dialogues", true, false},
     {"eval", "dialogues", "synth", false, false},
@@ -274,6 +280,7 @@ sc_status plan_choose_places(plan *p, size_t i, const char *run_dir)
                        : strcmp(section, "select") == 0    ? "selection.jsonl"
                        : strcmp(section, "synth") == 0     ? "dialogues.jsonl"
                        : strcmp(section, "recommend") == 0 ? "replies.jsonl"
+                       : strcmp(section, "generate") == 0  ? "replies.jsonl"
                        : strcmp(section, "eval") == 0      ? "metrics.json"
                                                            : NULL;
     strbuf_clear(&text);

@@ -63,6 +63,7 @@ const std::string SMALL = "pull: smollm2-135m-instruct\n"
                           "recommend:\n"
                           "  - name: plain\n"
                           "  - {name: tuned, adapter: lora, constrained: true, items: reviews}\n"
+                          "generate: {name: said, adapter: lora, stop: [x, \"y z\"]}\n"
                           "eval: {items: reviews, exclude_seen: true, seed: 3}\n";
 
 TEST_F(Plan, LinksWhatIsLeftOutAndWhatIsNamed)
@@ -72,7 +73,7 @@ TEST_F(Plan, LinksWhatIsLeftOutAndWhatIsNamed)
     for (size_t i = 0; i < p.n; i++)
         keys += std::string(p.stages[i].key) + " ";
     EXPECT_EQ(keys, "pull/smollm2-135m-instruct import/reviews import/talks embed select synth train/lora "
-                    "recommend/plain recommend/tuned eval/plain eval/tuned ");
+                    "recommend/plain recommend/tuned generate/said eval/plain eval/tuned ");
     EXPECT_EQ(feeder("embed", "data"), "import/reviews");
     EXPECT_EQ(feeder("embed", "model"), "pull/smollm2-135m-instruct");
     EXPECT_EQ(feeder("select", "embeddings"), "embed");
@@ -82,6 +83,10 @@ TEST_F(Plan, LinksWhatIsLeftOutAndWhatIsNamed)
     EXPECT_EQ(feeder("recommend/tuned", "adapter"), "train/lora");
     EXPECT_EQ(feeder("recommend/tuned", "dialogues"), "import/talks");
     EXPECT_EQ(feeder("recommend/tuned", "items"), "import/reviews");
+    EXPECT_EQ(feeder("generate/said", "model"), "pull/smollm2-135m-instruct");
+    EXPECT_EQ(feeder("generate/said", "adapter"), "train/lora");
+    EXPECT_EQ(feeder("generate/said", "dialogues"), "import/talks");
+    EXPECT_STREQ(at("generate/said")->product, "RUN/generate/said/replies.jsonl");
     // One eval for each recommend, with the settings of the one that stands there.
     EXPECT_EQ(feeder("eval/plain", "replies"), "recommend/plain");
     EXPECT_EQ(feeder("eval/tuned", "replies"), "recommend/tuned");
