@@ -224,7 +224,9 @@ TEST_F(Embed, AStoppedCallGoesOnToTheSameBytes)
     options.pooling = "last";
     options.max_tokens = 9;
     EXPECT_EQ(sc_embed(&options, nullptr), SC_CONFLICT);
-    EXPECT_NE(std::string(sc_last_error()).find("pooling (\"mean\", now \"last\"), max_tokens ("), std::string::npos) << sc_last_error();
+    EXPECT_NE(std::string(sc_last_error()).find("pooling (\"mean\", now \"last\"), max_tokens ("),
+              std::string::npos)
+        << sc_last_error();
     options.pooling = "mean";
     options.max_tokens = 256;
     sc_embed_result r = {};

@@ -21,13 +21,13 @@ static inline __attribute__((always_inline)) void drop_lines(const int lines, do
     float found[WEIGHT_ROWS][TILE_ROWS];
     int64_t i = 0;
     for (; i + TILE_ROWS <= n; i += TILE_ROWS) {
-        dots(TILE_ROWS, lines, dim, x + i * dim, DTYPE_F32, dim, w, DTYPE_F32, dim, found);
+        dots(TILE_ROWS, lines, dim, x + i * dim, DTYPE_F32, dim, w, DTYPE_F32, dim, false, 0, found);
         for (int t = 0; t < TILE_ROWS; t++)
             for (int r = 0; r < lines; r++)
                 drops[i + t] += (double)found[r][t] * (double)found[r][t];
     }
     for (; i < n; i++) {
-        dots(1, lines, dim, x + i * dim, DTYPE_F32, dim, w, DTYPE_F32, dim, found);
+        dots(1, lines, dim, x + i * dim, DTYPE_F32, dim, w, DTYPE_F32, dim, false, 0, found);
         for (int r = 0; r < lines; r++)
             drops[i] += (double)found[r][0] * (double)found[r][0];
     }

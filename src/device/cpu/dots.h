@@ -29,10 +29,12 @@ static inline float sum8(float8 v)
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-/* out[r][i] = dot of row i of x with row r of w, for `lines` rows of w. */
+/* out[r][i] = dot of row i of x with row r of w, for `lines` rows of w. Where `fetch`, the four rows of w that begin `ahead`
+ * rows further on are asked for meanwhile: memory then works while x's other rows are multiplied. */
 static inline __attribute__((always_inline)) void dots(const int m, const int lines, int64_t k, const void *x,
                                                        dtype x_type, int64_t ldx, const void *w, dtype w_type,
-                                                       int64_t ldw, float out[WEIGHT_ROWS][TILE_ROWS])
+                                                       int64_t ldw, const bool fetch, int64_t ahead,
+                                                       float out[WEIGHT_ROWS][TILE_ROWS])
 {
     float8 sums[WEIGHT_ROWS][TILE_ROWS];
     int64_t p = 0;
@@ -46,6 +48,11 @@ static inline __attribute__((always_inline)) void dots(const int m, const int li
 #pragma GCC unroll 3
         for (int i = 0; i < m; i++)
             xs[i] = load8_as(x, x_type, i * ldx + p);
+        if (fetch) { /* two rows now, the other two eight values later: once a line of floats */
+            const int64_t row = ahead + (p & 8) / 4;
+            __builtin_prefetch(at_const(w, w_type, row * ldw + p));
+            __builtin_prefetch(at_const(w, w_type, (row + 1) * ldw + p));
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < lines; r++) {
             float8 ws = load8_as(w, w_type, r * ldw + p);

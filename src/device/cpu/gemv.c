@@ -11,10 +11,11 @@ enum { WEIGHT_ROWS_PER_TASK = 32, X_BLOCK_FLOATS = 48 << 10 };
 static inline __attribute__((always_inline)) void tile(const int m, const int lines, int64_t k, float alpha,
                                                        const void *x, const dtype x_type, int64_t ldx,
                                                        const void *w, const dtype w_type, int64_t ldw,
-                                                       float beta, void *c, dtype c_type, int64_t ldc)
+                                                       const bool fetch, int64_t ahead, float beta, void *c,
+                                                       dtype c_type, int64_t ldc)
 {
     float found[WEIGHT_ROWS][TILE_ROWS];
-    dots(m, lines, k, x, x_type, ldx, w, w_type, ldw, found);
+    dots(m, lines, k, x, x_type, ldx, w, w_type, ldw, fetch, ahead, found);
     for (int i = 0; i < m; i++)
         for (int r = 0; r < lines; r++) {
             float scratch, *to = row_target(c, c_type, i * ldc + r, &scratch);
@@ -24,36 +25,45 @@ static inline __attribute__((always_inline)) void tile(const int m, const int li
         }
 }
 
-/* All rows of x with `lines` rows of w. */
-static inline __attribute__((always_inline)) void
-gemv_lines(const int lines, int64_t m, int64_t k, float alpha, const void *x, const dtype x_type, int64_t ldx,
-           const void *w, const dtype w_type, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc)
+/* All rows of x with `lines` rows of w; those that come next, `ahead` rows on, are asked for with the first of x's rows. */
+static inline __attribute__((always_inline)) void gemv_lines(const int lines, int64_t m, int64_t k,
+                                                             float alpha, const void *x, const dtype x_type,
+                                                             int64_t ldx, const void *w, const dtype w_type,
+                                                             int64_t ldw, int64_t ahead, float beta, void *c,
+                                                             dtype c_type, int64_t ldc)
 {
     int64_t i = 0;
+    if (m >= TILE_ROWS) {
+        tile(TILE_ROWS, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, lines == WEIGHT_ROWS, ahead, beta, c,
+             c_type, ldc);
+        i = TILE_ROWS;
+    }
     for (; i + TILE_ROWS <= m; i += TILE_ROWS)
-        tile(TILE_ROWS, lines, k, alpha, at_const(x, x_type, i * ldx), x_type, ldx, w, w_type, ldw, beta,
-             at(c, c_type, i * ldc), c_type, ldc);
+        tile(TILE_ROWS, lines, k, alpha, at_const(x, x_type, i * ldx), x_type, ldx, w, w_type, ldw, false, 0,
+             beta, at(c, c_type, i * ldc), c_type, ldc);
     x = at_const(x, x_type, i * ldx);
     c = at(c, c_type, i * ldc);
     if (m - i == 2)
-        tile(2, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, beta, c, c_type, ldc);
+        tile(2, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, lines == WEIGHT_ROWS, ahead, beta, c, c_type,
+             ldc);
     else if (m - i == 1)
-        tile(1, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, beta, c, c_type, ldc);
+        tile(1, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, lines == WEIGHT_ROWS, ahead, beta, c, c_type,
+             ldc);
 }
 
-/* Rows j0 .. j1-1 of w. */
-static inline __attribute__((always_inline)) void gemv_range(int64_t j0, int64_t j1, int64_t m, int64_t k,
-                                                             float alpha, const void *x, const dtype x_type,
-                                                             int64_t ldx, const void *w, const dtype w_type,
-                                                             int64_t ldw, float beta, void *c, dtype c_type,
-                                                             int64_t ldc)
+/* Rows j0 .. j1-1 of n rows of w. */
+static inline __attribute__((always_inline)) void gemv_range(int64_t j0, int64_t j1, int64_t n, int64_t m,
+                                                             int64_t k, float alpha, const void *x,
+                                                             const dtype x_type, int64_t ldx, const void *w,
+                                                             const dtype w_type, int64_t ldw, float beta,
+                                                             void *c, dtype c_type, int64_t ldc)
 {
     int64_t j = j0;
     for (; j + WEIGHT_ROWS <= j1; j += WEIGHT_ROWS)
-        gemv_lines(WEIGHT_ROWS, m, k, alpha, x, x_type, ldx, at_const(w, w_type, j * ldw), w_type, ldw, beta,
-                   at(c, c_type, j), c_type, ldc);
+        gemv_lines(WEIGHT_ROWS, m, k, alpha, x, x_type, ldx, at_const(w, w_type, j * ldw), w_type, ldw,
+                   j + 2 * WEIGHT_ROWS <= n ? WEIGHT_ROWS : 0, beta, at(c, c_type, j), c_type, ldc);
     for (; j < j1; j++)
-        gemv_lines(1, m, k, alpha, x, x_type, ldx, at_const(w, w_type, j * ldw), w_type, ldw, beta,
+        gemv_lines(1, m, k, alpha, x, x_type, ldx, at_const(w, w_type, j * ldw), w_type, ldw, 0, beta,
                    at(c, c_type, j), c_type, ldc);
 }
 
@@ -72,16 +82,16 @@ void cpu_gemv_rows(int64_t m, int64_t n, int64_t k, float alpha, const void *x, 
             const void *from = at_const(x, x_type, i * ldx);
             void *to = at(c, c_type, i * ldc);
             if (x_type == DTYPE_F32 && w_type == DTYPE_F32)
-                gemv_range(j0, j1, rows, k, alpha, from, DTYPE_F32, ldx, w, DTYPE_F32, ldw, beta, to, c_type,
-                           ldc);
+                gemv_range(j0, j1, n, rows, k, alpha, from, DTYPE_F32, ldx, w, DTYPE_F32, ldw, beta, to,
+                           c_type, ldc);
             else if (x_type == DTYPE_F32)
-                gemv_range(j0, j1, rows, k, alpha, from, DTYPE_F32, ldx, w, DTYPE_BF16, ldw, beta, to, c_type,
-                           ldc);
+                gemv_range(j0, j1, n, rows, k, alpha, from, DTYPE_F32, ldx, w, DTYPE_BF16, ldw, beta, to,
+                           c_type, ldc);
             else if (w_type == DTYPE_F32)
-                gemv_range(j0, j1, rows, k, alpha, from, DTYPE_BF16, ldx, w, DTYPE_F32, ldw, beta, to, c_type,
-                           ldc);
+                gemv_range(j0, j1, n, rows, k, alpha, from, DTYPE_BF16, ldx, w, DTYPE_F32, ldw, beta, to,
+                           c_type, ldc);
             else
-                gemv_range(j0, j1, rows, k, alpha, from, DTYPE_BF16, ldx, w, DTYPE_BF16, ldw, beta, to,
+                gemv_range(j0, j1, n, rows, k, alpha, from, DTYPE_BF16, ldx, w, DTYPE_BF16, ldw, beta, to,
                            c_type, ldc);
         }
     }

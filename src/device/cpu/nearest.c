@@ -79,7 +79,7 @@ static inline __attribute__((always_inline)) void measure(const int count, const
     const nearest_rows *x = job->rows, *c = job->centres;
     const int64_t dim = job->dim;
     dots(count, lines, dim, x->centred + first * dim, DTYPE_F32, dim, c->centred + at * dim, DTYPE_F32, dim,
-         found);
+         false, 0, found);
     for (int i = 0; i < count; i++)
         for (int r = 0; r < lines; r++)
             if (at + r >= job->from[first + i])

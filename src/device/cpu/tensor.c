@@ -1,18 +1,25 @@
 /* tensor: memory, casts, sums, rows moved by index, pooling. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
+
+/* Large blocks lie in huge pages: a pass over the weights shall wait for memory, not for page tables as well. */
+enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 16 << 20 };
 
 sc_status cpu_alloc(void **out, size_t bytes)
 {
     *out = NULL;
     if (bytes > (size_t)1 << 56) /* more than any x86-64 can address */
         return sc_fail(SC_MEMORY, "cannot allocate %zu bytes; use a smaller batch or model", bytes);
-    size_t rounded = (bytes + 63) / 64 * 64;
-    *out = aligned_alloc(64, rounded ? rounded : 64);
+    const size_t alignment = bytes >= HUGE_FROM ? HUGE_PAGE : 64;
+    const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+    *out = aligned_alloc(alignment, rounded ? rounded : alignment);
     if (!*out)
         return sc_fail(SC_MEMORY, "cannot allocate %zu bytes; use a smaller batch or model", bytes);
+    if (alignment == HUGE_PAGE)
+        (void)madvise(*out, rounded, MADV_HUGEPAGE); /* advice: where there are none, nothing is lost */
     return SC_OK;
 }
 
