@@ -34,8 +34,7 @@ typedef struct sc_bench_family {
     double calls, seconds;
     double gflops;    /* 1e9 operations, of matrix products and attention */
     double gigabytes; /* of operands, each read or written once */
-    double
-        floor; /* seconds: of each call the larger of its gflops at the peak and gigabytes at the bandwidth */
+    double floor; /* seconds; of each call the larger of its gflops at the peak, gigabytes at the bandwidth */
 } sc_bench_family;
 
 typedef struct sc_bench_result {
@@ -48,8 +47,7 @@ typedef struct sc_bench_result {
     double
         prepare_seconds; /* kmeans, select: rows opened and checked, and clustered for "js"; else the model opened */
     double passes; /* select: how often one repeat and its preparation read the rows; 0: not counted */
-    sc_bench_family
-        profile[16]; /* the most time first; the last one, "beside them", is the time outside of operations */
+    sc_bench_family profile[16]; /* the most time first; last, "beside them": outside of operations */
     int64_t n_profile;
     double bandwidth; /* with profile: 1e9 bytes per second, measured as y += x over 64 MB arrays */
 } sc_bench_result;

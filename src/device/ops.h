@@ -131,13 +131,11 @@ typedef struct adamw_options {
 
 typedef struct sample_options {
     float temperature; /* 0: greedy, ties to the lowest id */
-    float top_p;       /* 1: all */
+    float top_p;       /* of the fewest that have this share of what top_k leaves; 1: all */
     uint64_t seed;     /* the number drawn for row i is keyed by (seed, keys[i], step) */
     uint32_t step;
-    int32_t
-        top_k; /* so many of the most probable, of equal ones the lowest ids; top_p is a share of theirs. 0: all */
-    float
-        min_p; /* and of what top_p leaves those at least so many times as probable as the first (Nguyen et al. 2024) */
+    int32_t top_k; /* of the k most probable, of equal ones those of the lowest ids; 0: all */
+    float min_p;   /* of what top_p leaves, those at least so many times as probable as the first */
 } sample_options;
 
 struct ops {

@@ -4,7 +4,6 @@
  * lines that the output will hold; a restart reads them back and forms the same groups again. */
 #include "seedcorn/recommend.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 #include "evaluate/match.h"
 #include "evaluate/parse.h"
 #include "formats/groups.h"
-#include "model/generate.h"
+#include "model/generator.h"
 #include "text/chat.h"
 
 enum { GROUP = 64, LIST_LENGTH = 20 };
@@ -75,17 +74,10 @@ static sc_status check_options(const sc_recommend_options *o)
         return sc_fail(SC_USAGE, "--constrained chooses among a catalogue's titles: give --items FILE");
     if (o->beams < 1 || o->beams > 1024)
         return sc_fail(SC_USAGE, "recommend: %lld beams; give --beams from 1 to 1024", (long long)o->beams);
-    if (o->max_tokens < 1 || o->max_tokens > (1 << 20))
-        return sc_fail(SC_USAGE, "recommend: --max-tokens is %lld; it must be from 1 to %d",
-                       (long long)o->max_tokens, 1 << 20);
-    if (!(o->temperature >= 0) || !isfinite(o->temperature))
-        return sc_fail(SC_USAGE, "recommend: the temperature is %g; it must be 0 or more", o->temperature);
-    if (!(o->top_p > 0 && o->top_p <= 1))
-        return sc_fail(SC_USAGE, "recommend: top-p is %g; it must be above 0 and at most 1", o->top_p);
     if (o->batch < 0)
         return sc_fail(SC_USAGE, "recommend: the batch is %lld; it must be 0 (auto) or more",
                        (long long)o->batch);
-    return SC_OK;
+    return generate_check_sampling("recommend", o->max_tokens, o->temperature, o->top_p);
 }
 
 /* --- inputs ----------------------------------------------------------------------------------------- */
@@ -470,13 +462,7 @@ sc_status sc_recommend(const sc_recommend_options *options, sc_recommend_result 
         SC_TRY(title_trie_open(options->items, r.tokenizer, &r.catalogue));
     SC_TRY(device_open(&options->common, &r.device));
     SC_TRY(model_open(options->model, r.device, &r.model));
-    if (tokenizer_vocab_size(r.tokenizer) > r.model->config.vocab_size) {
-        status = sc_fail(SC_BAD_INPUT,
-                         "%s: the tokenizer has ids up to %d, but the weights have rows for %d; they do not "
-                         "belong together",
-                         options->model, tokenizer_vocab_size(r.tokenizer) - 1, r.model->config.vocab_size);
-        goto cleanup;
-    }
+    SC_TRY(model_check_tokenizer(r.model, r.tokenizer));
     if (options->adapter)
         SC_TRY(model_lora_load(r.model, options->adapter));
     SC_TRY(groups_open(&r));

@@ -47,15 +47,25 @@ static bool fits(const line_groups *g, int64_t group, const char *text)
            count_lines(text) == line_groups_rows(g, (size_t)group);
 }
 
-static sc_status take_record(line_groups *g, const record_map *map, int64_t index, const json_t *settings)
+/* What the journal's records are read into: the settings stand in the first. */
+typedef struct reading {
+    line_groups *g;
+    const json_t *settings;
+    bool begun;
+} reading;
+
+static sc_status take_record(void *context, const record_map *map)
 {
     sc_status status = SC_OK;
+    reading *r = context;
+    line_groups *g = r->g;
     const char *text;
     int64_t group;
     group_totals totals;
-    if (index == 0) {
+    if (!r->begun) {
+        r->begun = true;
         SC_TRY(record_need_string(map, "settings", &text));
-        return check_settings(g, text, settings);
+        return check_settings(g, text, r->settings);
     }
     SC_TRY(record_need_int(map, "group", &group));
     SC_TRY(record_need_int(map, "prompt_tokens", &totals.prompt_tokens));
@@ -63,41 +73,14 @@ static sc_status take_record(line_groups *g, const record_map *map, int64_t inde
     SC_TRY(record_get_number(map, "logprob", 0, &totals.logprob));
     SC_TRY(record_need_string(map, "lines", &text));
     if (!fits(g, group, text))
-        return sc_fail(SC_BAD_INPUT,
-                       "%s: record %lld is no group of this work; remove the file to begin anew", g->path,
-                       (long long)index);
+        return sc_fail(SC_BAD_INPUT, "%s: it is no group of this work; remove the file to begin anew",
+                       map->where);
     strbuf_puts(&g->lines[group], text);
     SC_TRY(strbuf_status(&g->lines[group]));
     g->done[group] = true;
     g->totals[group] = totals;
     g->n_resumed += (int64_t)line_groups_rows(g, (size_t)group);
 cleanup:
-    return status;
-}
-
-static sc_status read_journal(line_groups *g, const json_t *settings)
-{
-    sc_status status = SC_OK;
-    strbuf where = {0};
-    record_reader *reader = NULL;
-    record_map map = {0};
-    size_t n;
-    SC_TRY(record_reader_open(g->path, &reader));
-    for (int64_t index = 0;; index++) {
-        const uint8_t *payload;
-        SC_TRY(record_reader_next(reader, &payload, &n, NULL));
-        if (!payload)
-            break;
-        strbuf_clear(&where);
-        strbuf_printf(&where, "%s, record %lld", g->path, (long long)index);
-        SC_TRY(record_unpack(payload, n, strbuf_text(&where), &map));
-        SC_TRY(take_record(g, &map, index, settings));
-        record_map_free(&map);
-    }
-cleanup:
-    record_map_free(&map);
-    record_reader_close(reader);
-    strbuf_free(&where);
     return status;
 }
 
@@ -135,7 +118,8 @@ sc_status line_groups_open(const char *out, bool keep, const json_t *settings, s
     SC_TRY(strbuf_status(&path));
     g->path = strbuf_take(&path);
     SC_TRY(record_log_open(g->path, NULL, &g->log));
-    SC_TRY(record_log_count(g->log) > 0 ? read_journal(g, settings) : begin_journal(g, settings));
+    SC_TRY(record_log_count(g->log) > 0 ? record_each(g->path, take_record, &(reading){g, settings, false})
+                                        : begin_journal(g, settings));
     if (g->n_resumed > 0)
         log_info("%lld of %zu rows are taken from %s", (long long)g->n_resumed, n_rows, g->path);
 cleanup:

@@ -73,6 +73,9 @@ typedef struct record_map {
     char *where;
 } record_map;
 sc_status record_unpack(const void *payload, size_t n, const char *where, record_map *out);
+/* Every record of a log, unpacked, in order; map->where is "PATH, record at byte N". Ends where `take` fails. */
+sc_status record_each(const char *path, sc_status (*take)(void *context, const record_map *map),
+                      void *context);
 void record_map_free(record_map *map);                                   /* {0} is fine */
 const record_field *record_find(const record_map *map, const char *key); /* NULL if there is none */
 /* A missing or nil field is an error in need_*, the fallback in get_*; a wrong kind an error in both. */

@@ -364,3 +364,32 @@ sc_status record_need_bytes(const record_map *map, const char *key, const void *
     *n = f->n;
     return SC_OK;
 }
+
+sc_status record_each(const char *path, sc_status (*take)(void *context, const record_map *map),
+                      void *context)
+{
+    sc_status status = SC_OK;
+    record_reader *reader = NULL;
+    record_map map = {0};
+    strbuf where = {0};
+    SC_TRY(record_reader_open(path, &reader));
+    for (;;) {
+        const uint8_t *payload = NULL;
+        size_t n = 0;
+        uint64_t offset = 0;
+        SC_TRY(record_reader_next(reader, &payload, &n, &offset));
+        if (payload == NULL)
+            break;
+        strbuf_clear(&where);
+        strbuf_printf(&where, "%s, record at byte %llu", path, (unsigned long long)offset);
+        SC_TRY(strbuf_status(&where));
+        SC_TRY(record_unpack(payload, n, strbuf_text(&where), &map));
+        SC_TRY(take(context, &map));
+        record_map_free(&map);
+    }
+cleanup:
+    record_map_free(&map);
+    record_reader_close(reader);
+    strbuf_free(&where);
+    return status;
+}

@@ -8,9 +8,8 @@
 typedef struct generated {
     int32_t *ids; /* without the end token */
     int64_t n;
-    float *
-        logprobs; /* [n] of each among all tokens, at temperature 1 and after the penalty; NULL unless asked for */
-    bool stopped; /* true: an end token ("stop"); false: max_tokens ("length") */
+    float *logprobs; /* [n] among all tokens, at temperature 1, after the penalty; NULL unless asked for */
+    bool stopped;    /* true: an end token ("stop"); false: max_tokens ("length") */
 } generated;
 void generated_free(generated *rows, size_t n);
 

@@ -15,9 +15,23 @@ sc_generate_options sc_generate_default(void)
                                  .repetition_penalty = 1};
 }
 
+/* Settings become floats: what is none is refused rather than taken for 0 or infinity. */
 static bool is_positive_float(double x)
 {
     return x >= 1e-37 && x <= 1e38;
+}
+
+sc_status generate_check_sampling(const char *verb, int64_t max_tokens, double temperature, double top_p)
+{
+    if (max_tokens < 1 || max_tokens > (1 << 20))
+        return sc_fail(SC_USAGE, "%s: --max-tokens is %lld; it must be from 1 to %d", verb,
+                       (long long)max_tokens, 1 << 20);
+    if (!(temperature == 0 || is_positive_float(temperature)))
+        return sc_fail(SC_USAGE, "%s: the temperature is %g; it must be 0, or from 1e-37 to 1e38", verb,
+                       temperature);
+    if (!is_positive_float(top_p) || top_p > 1)
+        return sc_fail(SC_USAGE, "%s: top-p is %g; it must be above 0 and at most 1", verb, top_p);
+    return SC_OK;
 }
 
 sc_status generate_check_options(const sc_generate_options *o)
@@ -28,17 +42,8 @@ sc_status generate_check_options(const sc_generate_options *o)
             "generate: the options are not those of this library; start from sc_generate_default()");
     if (!o->model)
         return sc_fail(SC_USAGE, "generate needs a model");
-    if (o->max_tokens < 1 || o->max_tokens > (1 << 20))
-        return sc_fail(SC_USAGE, "generate: --max-tokens is %lld; it must be from 1 to %d",
-                       (long long)o->max_tokens, 1 << 20);
-    /* They become floats: what is no float is refused rather than taken for 0 or infinity. */
-    if (!(o->temperature == 0 || is_positive_float(o->temperature)))
-        return sc_fail(SC_USAGE, "generate: the temperature is %g; it must be 0, or from 1e-37 to 1e38",
-                       o->temperature);
     if (o->top_k < 0 || o->top_k > INT32_MAX)
         return sc_fail(SC_USAGE, "generate: top-k is %lld; it must be 0 (all) or more", (long long)o->top_k);
-    if (!is_positive_float(o->top_p) || o->top_p > 1)
-        return sc_fail(SC_USAGE, "generate: top-p is %g; it must be above 0 and at most 1", o->top_p);
     if (!(o->min_p >= 0 && o->min_p <= 1))
         return sc_fail(SC_USAGE, "generate: min-p is %g; it must be from 0 to 1", o->min_p);
     if (!is_positive_float(o->repetition_penalty))
@@ -51,7 +56,7 @@ sc_status generate_check_options(const sc_generate_options *o)
     for (const char *const *s = o->stop; s && *s; s++)
         if (**s == '\0')
             return sc_fail(SC_USAGE, "generate: an empty stop text would end every reply at once");
-    return SC_OK;
+    return generate_check_sampling("generate", o->max_tokens, o->temperature, o->top_p);
 }
 
 static sc_status copy_stops(const char *const *stop, sc_generator *g)

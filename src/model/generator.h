@@ -17,6 +17,8 @@ struct sc_generator {
 };
 
 sc_status generate_check_options(const sc_generate_options *o);
+/* What recommend has, too; `verb` begins the sentence. */
+sc_status generate_check_sampling(const char *verb, int64_t max_tokens, double temperature, double top_p);
 
 /* SC_BAD_INPUT with the name of the first conversation that could not be answered, or scored. */
 sc_status generator_check(const sc_generator *g, const sc_conversation *conversations,

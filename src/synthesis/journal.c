@@ -61,36 +61,16 @@ cleanup:
     return status;
 }
 
-static sc_status read_back(journal *j, const char *path)
+static sc_status take_record(void *context, const record_map *map)
 {
     sc_status status = SC_OK;
-    record_reader *reader = NULL;
-    record_map map = {0};
-    strbuf where = {0};
-    SC_TRY(record_reader_open(path, &reader));
-    for (;;) {
-        const uint8_t *payload = NULL;
-        size_t n = 0;
-        uint64_t offset = 0;
-        SC_TRY(record_reader_next(reader, &payload, &n, &offset));
-        if (payload == NULL)
-            break;
-        strbuf_clear(&where);
-        strbuf_printf(&where, "%s, record at byte %llu", path, (unsigned long long)offset);
-        SC_TRY(strbuf_status(&where));
-        const char *key = NULL;
-        const void *value = NULL;
-        size_t value_n = 0;
-        SC_TRY(record_unpack(payload, n, strbuf_text(&where), &map));
-        SC_TRY(record_need_string(&map, "key", &key));
-        SC_TRY(record_need_bytes(&map, "value", &value, &value_n));
-        SC_TRY(remember(j, key, value, value_n));
-        record_map_free(&map);
-    }
+    const char *key = NULL;
+    const void *value = NULL;
+    size_t n = 0;
+    SC_TRY(record_need_string(map, "key", &key));
+    SC_TRY(record_need_bytes(map, "value", &value, &n));
+    SC_TRY(remember(context, key, value, n));
 cleanup:
-    record_map_free(&map);
-    record_reader_close(reader);
-    strbuf_free(&where);
     return status;
 }
 
@@ -107,7 +87,7 @@ sc_status journal_open(const char *path, journal **out)
                  "work is redone",
                  path, (unsigned long long)dropped);
     if (record_log_count(j->log) > 0)
-        SC_TRY(read_back(j, path));
+        SC_TRY(record_each(path, take_record, j));
     *out = j;
     j = NULL;
 cleanup:

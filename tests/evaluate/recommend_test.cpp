@@ -228,8 +228,17 @@ TEST_F(Recommend, NamesWhatIsWrong)
     o.top_p = NAN;
     fails(o, SC_USAGE, "top-p");
     o = options("x");
+    o.temperature = 1e39; // infinite, as a float
+    fails(o, SC_USAGE, "temperature");
+    o = options("x");
+    o.out = o.dialogues;
+    fails(o, SC_USAGE, "its own input");
+    o = options("x");
     o.max_tokens = 1000;
     fails(o, SC_BAD_INPUT, "positions");
+    write("d.jsonl", R"({"id": "odd", "messages": [{"role": "wizard", "content": "hm"}]})"
+                     "\n");
+    fails(options("x"), SC_BAD_INPUT, "d.jsonl:1");
     write("d.jsonl", "");
     fails(options("x"), SC_BAD_INPUT, "dialogues");
 }

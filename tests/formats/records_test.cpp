@@ -139,6 +139,39 @@ TEST_F(RecordsTest, ADamagedLastRecordIsATornTail)
     EXPECT_EQ(torn, 312u);
 }
 
+TEST_F(RecordsTest, EachIsTakenUnpacked)
+{
+    record_log *log = nullptr;
+    ASSERT_EQ(record_log_open(path.c_str(), nullptr, &log), SC_OK);
+    for (int64_t value : {5, 7, 9}) {
+        record_pack p = {};
+        const void *bytes;
+        size_t n;
+        record_pack_begin(&p, 1);
+        record_pack_int(&p, "value", value);
+        ASSERT_EQ(record_pack_end(&p, &bytes, &n), SC_OK);
+        ASSERT_EQ(record_log_append(log, bytes, n, false), SC_OK);
+        record_pack_free(&p);
+    }
+    record_log_close(log);
+    std::vector<int64_t> taken;
+    const auto take = [](void *context, const record_map *map) {
+        auto *values = static_cast<std::vector<int64_t> *>(context);
+        int64_t value = 0;
+        const sc_status status = record_need_int(map, "value", &value);
+        values->push_back(value);
+        return value == 9 ? sc_fail(SC_CONFLICT, "%s: nine", map->where) : status;
+    };
+    EXPECT_EQ(record_each(path.c_str(), take, &taken), SC_CONFLICT);
+    EXPECT_EQ(taken, (std::vector<int64_t>{5, 7, 9}));
+    EXPECT_NE(std::string(sc_last_error()).find("record at byte "), std::string::npos) << sc_last_error();
+    put("log", get(path).substr(0, get(path).size() - 1)); // the last one is torn
+    taken.clear();
+    EXPECT_EQ(record_each(path.c_str(), take, &taken), SC_OK);
+    EXPECT_EQ(taken, (std::vector<int64_t>{5, 7}));
+    EXPECT_EQ(record_each(at("none").c_str(), take, &taken), SC_BAD_INPUT);
+}
+
 class PackTest : public ::testing::Test
 {
   protected:
