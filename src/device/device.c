@@ -19,10 +19,11 @@
 #endif
 
 #include "base/log.h"
+#include "device/cpu/cpu.h"
 #include "device/plugin.h"
 
 typedef struct features {
-    bool avx2, avx512, avx512_bf16, amx_bf16;
+    bool avx2, avx512, avx512_bf16, amx_bf16, intel;
 } features;
 
 /* Intel SDM volume 2, CPUID leaf 7 and XGETBV: an extension counts if the system also saves its registers. */
@@ -34,14 +35,19 @@ static features read_features(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27)))
         return found;
     bool fma = c & (1u << 12);
-    uint32_t low, high;
+    uint32_t low, high, most;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!__get_cpuid(0, &most, &b, &c, &d))
+        return found;
+    found.intel = b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return found;
     bool saves_avx = (low & 0x6) == 0x6, saves_avx512 = (low & 0xe6) == 0xe6;
     bool saves_amx = (low & 0x60000) == 0x60000;
     found.avx2 = saves_avx && fma && (b & (1u << 5));
-    found.avx512 = saves_avx512 && (b & (1u << 16)) && (b & (1u << 30)) && (b & (1u << 31));
+    /* x86-64-v4: F, DQ, CD, BW and VL */
+    const uint32_t v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+    found.avx512 = found.avx2 && saves_avx512 && (b & v4) == v4;
     found.amx_bf16 = saves_amx && (d & (1u << 24)) && (d & (1u << 22));
     if (__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1))
         found.avx512_bf16 = found.avx512 && (a1 & (1u << 5));
@@ -55,7 +61,10 @@ static pthread_once_t known_once = PTHREAD_ONCE_INIT;
 
 static void know(void)
 {
+    const char *most = getenv("SEEDCORN_MAX_ISA");
     known = read_features();
+    if (most && !strcmp(most, "avx2"))
+        known = (features){.avx2 = known.avx2};
 }
 
 static features cpu_features(void)
@@ -78,6 +87,22 @@ bool cpu_has_bf16(void)
 {
     features f = cpu_features();
     return f.amx_bf16 || f.avx512_bf16;
+}
+
+bool cpu_has_avx512_bf16(void)
+{
+    return cpu_features().avx512_bf16;
+}
+
+bool cpu_bf16_is_faster(void)
+{
+    const features f = cpu_features();
+    return f.amx_bf16 || (f.avx512_bf16 && !f.intel);
+}
+
+const ops *cpu_ops(void)
+{
+    return cpu_features().avx512 ? cpu_table_avx512() : cpu_table();
 }
 
 /* The processor's own name, blanks folded; "CPU" if it does not tell. */

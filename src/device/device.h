@@ -27,11 +27,16 @@ sc_status device_measure_peak(const device *d, int64_t rows, int rounds, int pro
 /* The rate of y += x over arrays of 64 MB, which no cache holds, in 1e9 bytes per second. */
 sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabytes);
 
-/* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... */
+/* What this processor has, for doctor and manifests: "AVX2", "AVX512-BF16", "AMX" ... SEEDCORN_MAX_ISA=avx2 in the
+ * environment takes it for one that has no more, as ONEDNN_MAX_CPU_ISA does for oneDNN's products of floats. */
 const char *cpu_isa(void);
 bool cpu_has_bf16(void);
+bool cpu_has_avx512_bf16(void);
+/* Whether products of bf16 are faster than products of as many floats: with AMX, or AVX512-BF16 of another maker than Intel,
+ * whose VDPBF16PS does half the operations a cycle of its FMA (measured: 170 and 326 GFLOP/s in oneDNN, docs/benchmarks.md). */
+bool cpu_bf16_is_faster(void);
 
-/* The CPU table, always present. */
+/* The CPU table, always present: the build of its files for AVX-512 where the processor has it, else for AVX2. */
 const ops *cpu_ops(void);
 
 static inline float bf16_to_f32(uint16_t h)

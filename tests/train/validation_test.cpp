@@ -324,7 +324,7 @@ TEST_F(Validation, TheLastCheckpointsAndTheBestStay)
     TrainCall call(folder, "out");
     call.o.validation_share = 0.25;
     call.o.epochs = 8;
-    call.o.lr = 1; // soon too far
+    call.o.lr = 1000; // soon too far
     call.o.schedule = "constant";
     call.o.validate_every = 1;
     call.o.save_every = 1;

@@ -13,7 +13,7 @@ sc_status attention_check(const attention_shape *shape, const char *name);
 /* Rows of a head in scratch are padded with zeros to whole vectors. */
 static inline int64_t head_wide(int64_t dim)
 {
-    return (dim + 7) / 8 * 8;
+    return (dim + LANES - 1) / LANES * LANES;
 }
 
 /* n rows of one head as floats, `*pitch` apart, readable up to head_wide(dim): the memory itself, or scratch */

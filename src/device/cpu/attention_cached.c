@@ -1,6 +1,6 @@
 /* attention_cached: new tokens over a cache whose rows are named by index lists. A task is one query and the
  * heads that share one key head, so every key and value row is read once for all of them: scores in tiles of 3
- * heads by 4 keys along the head, then values in tiles of 3 heads by 16 of its dimensions along the keys. */
+ * heads by 4 keys along the head, then values in tiles of 3 heads by two registers of its dimensions along the keys. */
 #include <string.h>
 
 #include "device/cpu/attention.h"
@@ -27,50 +27,27 @@ static void load_block(cached_block *b, const void *cache, dtype type, const int
         b->rows[j] = b->rows[n - 1];
 }
 
-/* Elements of a and b by number, b's from 8 on: the two compilers name it differently. */
-#ifdef __clang__
-#define SHUFFLE8(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-typedef int32_t index8 __attribute__((vector_size(32)));
-#define SHUFFLE8(a, b, ...) __builtin_shuffle(a, b, (index8){__VA_ARGS__})
-#endif
-
-/* The sums of neighbours, by quarter: a0+a1 b0+b1 a2+a3 b2+b3 | a4+a5 ... */
-static inline __attribute__((always_inline)) float8 pairs(float8 a, float8 b)
-{
-    return SHUFFLE8(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE8(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
-}
-
-/* The sums of four vectors. */
-static inline __attribute__((always_inline)) void sums4(const float8 v[4], float out[4])
-{
-    const float8 a = pairs(v[0], v[1]), b = pairs(v[2], v[3]);
-    const float8 c = SHUFFLE8(a, b, 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE8(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
-    for (int i = 0; i < 4; i++)
-        out[i] = c[i] + c[i + 4];
-}
-
 /* scores[h][j] = q[h] . key j, up to three scores beyond the block's n */
 static inline __attribute__((always_inline)) void scores_of(const int heads, const cached_block *b,
                                                             int64_t wide, float (*q)[HEAD_MOST],
                                                             float (*scores)[CACHE_BLOCK + 3])
 {
     for (int64_t j = 0; j < b->n; j += 4) {
-        float8 sums[HEADS][4];
+        floats sums[HEADS][4];
         const float *const *rows = b->rows + j;
 #pragma GCC unroll 3
         for (int h = 0; h < heads; h++)
 #pragma GCC unroll 4
             for (int r = 0; r < 4; r++)
-                sums[h][r] = (float8){0};
-        for (int64_t d = 0; d < wide; d += 8) {
-            float8 qs[HEADS];
+                sums[h][r] = (floats){0};
+        for (int64_t d = 0; d < wide; d += LANES) {
+            floats qs[HEADS];
 #pragma GCC unroll 3
             for (int h = 0; h < heads; h++)
-                qs[h] = load8(q[h] + d);
+                qs[h] = load_floats(q[h] + d);
 #pragma GCC unroll 4
             for (int r = 0; r < 4; r++) {
-                const float8 key = load8(rows[r] + d);
+                const floats key = load_floats(rows[r] + d);
 #pragma GCC unroll 3
                 for (int h = 0; h < heads; h++)
                     sums[h][r] += key * qs[h];
@@ -88,17 +65,17 @@ static inline __attribute__((always_inline)) void values_of(const int heads, con
                                                             float (*scores)[CACHE_BLOCK + 3],
                                                             float (*sums)[HEAD_MOST])
 {
-    float8 total[HEADS][2];
+    floats total[HEADS][2];
 #pragma GCC unroll 3
     for (int h = 0; h < heads; h++)
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++)
-            total[h][i] = load8(sums[h] + d + 8 * i);
+            total[h][i] = load_floats(sums[h] + d + LANES * i);
     for (int64_t j = 0; j < b->n; j++) {
-        float8 value[2];
+        floats value[2];
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++)
-            value[i] = load8(b->rows[j] + d + 8 * i);
+            value[i] = load_floats(b->rows[j] + d + LANES * i);
 #pragma GCC unroll 3
         for (int h = 0; h < heads; h++)
 #pragma GCC unroll 2
@@ -109,7 +86,7 @@ static inline __attribute__((always_inline)) void values_of(const int heads, con
     for (int h = 0; h < heads; h++)
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++)
-            store8(sums[h] + d + 8 * i, total[h][i]);
+            store_floats(sums[h] + d + LANES * i, total[h][i]);
 }
 
 static inline __attribute__((always_inline)) void all_values_of(const int heads, const cached_block *b,
@@ -118,7 +95,7 @@ static inline __attribute__((always_inline)) void all_values_of(const int heads,
                                                                 float (*sums)[HEAD_MOST])
 {
     int64_t d = 0;
-    for (; d + 16 <= wide; d += 16)
+    for (; d + 2 * LANES <= wide; d += 2 * LANES)
         values_of(heads, b, d, 2, scores, sums);
     if (d < wide)
         values_of(heads, b, d, 1, scores, sums);

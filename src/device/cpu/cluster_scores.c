@@ -16,7 +16,7 @@ enum { LINE = 16 /* floats of a cache line */ };
 /* gamma above, and four roundings more for what is made of the product. */
 static double product_error(int64_t dim)
 {
-    const double panel = panel_chain(dim), row = (double)dim / 32 + 40;
+    const double panel = panel_chain(dim), row = (double)dim / (4 * LANES) + 4 * LANES + 8;
     const double u = ((panel < row ? row : panel) + 4) * 0x1p-24;
     return u < 0.5 ? u / (1 - u) : INFINITY;
 }
@@ -76,7 +76,7 @@ void cpu_score_set_depth(score_centres *c, const float *centres, int64_t depth)
 static void tile_rows(int rows, int64_t depth, const float *const *x, int64_t at, const float *panel,
                       float *dots)
 {
-    panel_rows(rows, SCORE_PANEL / 8, depth, x, at, panel, dots);
+    panel_rows(rows, SCORE_PANEL / LANES, depth, x, at, panel, dots);
 }
 
 /* What a row has seen so far, in 8 lanes. */
@@ -142,15 +142,14 @@ static score_best best_of(const lanes *seen)
 
 static float dot(const float *x, const float *y, int64_t dim)
 {
-    float8 sums[4];
+    floats sums[4];
     int64_t d = 0;
     memset(sums, 0, sizeof sums);
-    for (; d + 32 <= dim; d += 32)
+    for (; d + 4 * LANES <= dim; d += 4 * LANES)
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++)
-            sums[v] += load8(x + d + 8 * v) * load8(y + d + 8 * v);
-    const float8 all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    float total = ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
+            sums[v] += load_floats(x + d + LANES * v) * load_floats(y + d + LANES * v);
+    float total = sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
     for (; d < dim; d++)
         total += x[d] * y[d];
     return total;
@@ -171,7 +170,7 @@ void cpu_score_rows(const score_centres *c, int count, const float *const *x, co
 {
     const int64_t kp = score_padded(c->k), dim = c->dim, depth = c->depth;
     const int64_t slice = PANEL_SLICE, slices = (depth + slice - 1) / slice;
-    const int64_t tiles = (count + SCORE_TILE - 1) / SCORE_TILE * slices * (kp / SCORE_PANEL);
+    const int64_t tiles = (count + PANEL_ROWS - 1) / PANEL_ROWS * slices * (kp / SCORE_PANEL);
     const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
     const float *const end = ahead + n_ahead;
     float dots[SCORE_ROWS * SCORE_PANEL], rests[SCORE_ROWS];
@@ -184,10 +183,10 @@ void cpu_score_rows(const score_centres *c, int count, const float *const *x, co
         for (int64_t at = 0; at < depth; at += slice) {
             const int64_t columns = depth - at < slice ? depth - at : slice;
             const float *panel = c->panels + j * dim + at * SCORE_PANEL;
-            for (int r = 0; r < count; r += SCORE_TILE) {
+            for (int r = 0; r < count; r += PANEL_ROWS) {
                 for (int64_t l = 0; l < share && ahead < end; l += LINE, ahead += LINE)
                     __builtin_prefetch(ahead, 0, 2);
-                tile_rows(count - r < SCORE_TILE ? count - r : SCORE_TILE, columns, x + r, at, panel,
+                tile_rows(count - r < PANEL_ROWS ? count - r : PANEL_ROWS, columns, x + r, at, panel,
                           dots + r * SCORE_PANEL);
             }
         }

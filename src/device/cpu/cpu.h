@@ -4,6 +4,10 @@
 
 #include "device/ops.h"
 
+/* table.c: this build's. device.c chooses. */
+const ops *cpu_table(void);
+const ops *cpu_table_avx512(void);
+
 /* tensor.c */
 sc_status cpu_alloc(void **out, size_t bytes);
 void cpu_release(void *pointer);
@@ -28,7 +32,7 @@ sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dty
                                  void *workspace);
 size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
 
-/* gemm.c, gemm_onednn.c, gemv.c */
+/* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c */
 sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
                    const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                    float beta, void *c, dtype c_type, int64_t ldc);
@@ -47,6 +51,11 @@ bool cpu_gemm_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
 enum { GEMV_ROWS = 16 };
 void cpu_gemv_rows(int64_t m, int64_t n, int64_t k, float alpha, const void *x, dtype x_type, int64_t ldx,
                    const void *w, dtype w_type, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
+/* The same for bf16, where cpu_has_avx512_bf16(); false if it was not compiled. Up to GEMV_BF16_ROWS rows it beats
+ * both the plain product and the primitive. */
+enum { GEMV_BF16_ROWS = 24 };
+bool cpu_gemv_bf16(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *x, int64_t ldx,
+                   const uint16_t *w, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
 
 /* norm.c */
 sc_status cpu_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,

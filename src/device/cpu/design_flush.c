@@ -33,13 +33,13 @@ static inline __attribute__((always_inline)) void drop_lines(const int lines, do
     }
 }
 
-/* The same for up to 8 * vectors of them, transposed a slice at a time. */
+/* The same for up to LANES * vectors of them, transposed a slice at a time. */
 static inline __attribute__((always_inline)) void drop_panel(const int vectors, int64_t lines, double *drops,
                                                              int64_t n, const float *x, const float *w,
                                                              int64_t dim)
 {
-    const int64_t width = 8 * (int64_t)vectors;
-    float panel[PANEL_SLICE * 16], found[MOST_ROWS * 16];
+    const int64_t width = LANES * (int64_t)vectors;
+    float panel[PANEL_SLICE * 2 * LANES], found[MOST_ROWS * 2 * LANES];
     for (int64_t at = 0; at < dim; at += PANEL_SLICE) {
         const int64_t depth = dim - at < PANEL_SLICE ? dim - at : PANEL_SLICE;
         for (int64_t r = 0; r < width; r++)
@@ -62,8 +62,8 @@ static inline __attribute__((always_inline)) void drop_panel(const int vectors, 
 static void drop_all(double *drops, int64_t n, const float *x, const float *w, int64_t dim, int64_t b)
 {
     int64_t l = 0;
-    for (; b - l > 8; l += 16)
-        drop_panel(2, b - l < 16 ? b - l : 16, drops, n, x, w + l * dim, dim);
+    for (; b - l > LANES; l += 2 * LANES)
+        drop_panel(2, b - l < 2 * LANES ? b - l : 2 * LANES, drops, n, x, w + l * dim, dim);
     if (b - l > 4) {
         drop_panel(1, b - l, drops, n, x, w + l * dim, dim);
         l = b;
@@ -95,7 +95,7 @@ sc_status cpu_design_flush(stream *s, double *gains, double *slack, const double
                        (long long)n, (long long)dim, (long long)b);
     int64_t block = X_BLOCK_FLOATS / dim / PANEL_ROWS * PANEL_ROWS;
     block = block < PANEL_ROWS ? PANEL_ROWS : block > MOST_ROWS ? MOST_ROWS : block;
-    const double line = (double)dim / 8 + 12, panel = panel_chain(dim) + 1;
+    const double line = dots_chain(dim), panel = panel_chain(dim) + 1;
     const double chain = (line < panel ? panel : line) * 0x1p-24;
     const double gamma = chain < 0.5 ? chain / (1 - chain) : 1;
     const int64_t tasks = (n + block - 1) / block;

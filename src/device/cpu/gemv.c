@@ -43,12 +43,28 @@ static inline __attribute__((always_inline)) void gemv_lines(const int lines, in
              beta, at(c, c_type, i * ldc), c_type, ldc);
     x = at_const(x, x_type, i * ldx);
     c = at(c, c_type, i * ldc);
-    if (m - i == 2)
-        tile(2, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, lines == WEIGHT_ROWS, ahead, beta, c, c_type,
-             ldc);
-    else if (m - i == 1)
-        tile(1, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, lines == WEIGHT_ROWS, ahead, beta, c, c_type,
-             ldc);
+    const bool fetch = lines == WEIGHT_ROWS;
+    switch (m - i) {
+#ifdef __AVX512F__
+    case 5:
+        tile(5, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, fetch, ahead, beta, c, c_type, ldc);
+        break;
+    case 4:
+        tile(4, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, fetch, ahead, beta, c, c_type, ldc);
+        break;
+    case 3:
+        tile(3, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, fetch, ahead, beta, c, c_type, ldc);
+        break;
+#endif
+    case 2:
+        tile(2, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, fetch, ahead, beta, c, c_type, ldc);
+        break;
+    case 1:
+        tile(1, lines, k, alpha, x, x_type, ldx, w, w_type, ldw, fetch, ahead, beta, c, c_type, ldc);
+        break;
+    default:
+        break;
+    }
 }
 
 /* Rows j0 .. j1-1 of n rows of w. */

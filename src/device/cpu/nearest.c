@@ -29,18 +29,35 @@ static double distance2(const float *x, const float *c, int64_t dim)
 /* One product: four sums side by side, for one alone waits for itself. Its chains are shorter than those of dots.h. */
 static float one_dot(const float *x, const float *y, int64_t dim)
 {
-    float8 sums[4] = {{0}, {0}, {0}, {0}};
+    floats sums[4] = {{0}, {0}, {0}, {0}};
     int64_t d = 0;
-    for (; d + 32 <= dim; d += 32)
+    for (; d + 4 * LANES <= dim; d += 4 * LANES)
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++)
-            sums[v] += load8(x + d + 8 * v) * load8(y + d + 8 * v);
-    for (; d + 8 <= dim; d += 8)
-        sums[0] += load8(x + d) * load8(y + d);
-    float total = sum8((sums[0] + sums[1]) + (sums[2] + sums[3]));
+            sums[v] += load_floats(x + d + LANES * v) * load_floats(y + d + LANES * v);
+    for (; d + LANES <= dim; d += LANES)
+        sums[0] += load_floats(x + d) * load_floats(y + d);
+    float total = sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
     for (; d < dim; d++)
         total += x[d] * y[d];
     return total;
+}
+
+/* Four products with one row: centres that lie anywhere, so that memory brings four at a time. */
+static void four_dots(const float *x, const float *const *c, int64_t dim, float *out)
+{
+    floats sums[4] = {{0}, {0}, {0}, {0}};
+    int64_t d = 0;
+    for (; d + LANES <= dim; d += LANES) {
+        const floats here = load_floats(x + d);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            sums[v] += here * load_floats(c[v] + d);
+    }
+    sums4(sums, out);
+    for (; d < dim; d++)
+        for (int v = 0; v < 4; v++)
+            out[v] += x[d] * c[v][d];
 }
 
 typedef struct nearest_job {
@@ -103,21 +120,33 @@ static inline __attribute__((always_inline)) void measure_rows(const int count, 
                                 job->centres->centred + at * job->dim, job->dim));
 }
 
-/* Centres from[row] .. apart->n - 1, those left out that the row's nearest one rules out. */
+/* Centres from[row] .. apart->n - 1, those left out that the row's nearest one rules out. Four are looked at together, by the
+ * nearest one of then. */
 static void measure_near(const nearest_job *job, const centres_apart *apart, int64_t row)
 {
-    const float *x = job->rows->centred + row * job->dim;
-    for (int64_t j = job->from[row]; j < apart->n; j++) {
+    const int64_t dim = job->dim;
+    const float *x = job->rows->centred + row * dim, *centred = job->centres->centred;
+    for (int64_t j = job->from[row]; j < apart->n;) {
         const int64_t a = job->owner[row];
-        if (a >= 0 && a < j) {
-            const float *way = apart->apart + a * (2 * apart->capacity - a - 1) / 2 - a - 1;
-            const double reach = 2.000002 * sqrt(job->dist2[row]);
-            while (j < apart->n && (double)way[j] >= reach)
-                j++;
-            if (j == apart->n)
-                return;
+        const int64_t at =
+            a < 0 ? 0 : a * (2 * apart->capacity - a - 1) / 2 - a - 1; /* and j: of a and j > a */
+        const double reach = 2.000002 * sqrt(job->dist2[row]);
+        int64_t found[4];
+        int n = 0;
+        for (; j < apart->n && n < 4; j++)
+            if (a < 0 || a >= j || (double)apart->apart[at + j] < reach)
+                found[n++] = j;
+        if (n == 4) {
+            const float *const c[4] = {centred + found[0] * dim, centred + found[1] * dim,
+                                       centred + found[2] * dim, centred + found[3] * dim};
+            float products[4];
+            four_dots(x, c, dim, products);
+            for (int i = 0; i < 4; i++)
+                compare(job, row, found[i], products[i]);
+        } else {
+            for (int i = 0; i < n; i++)
+                compare(job, row, found[i], one_dot(x, centred + found[i] * dim, dim));
         }
-        compare(job, row, j, one_dot(x, job->centres->centred + j * job->dim, job->dim));
     }
 }
 
@@ -129,7 +158,7 @@ static sc_status run_job(const char *name, const nearest_job *given, const centr
         return sc_fail(SC_INTERNAL, "%s: impossible shape: %lld rows of %lld, %lld centres", name,
                        (long long)n, (long long)dim, (long long)to);
     /* dots.h's chain, and one rounding of each side when the mean was taken off */
-    const double chain = ((double)dim / 8 + 14) * 0x1p-24;
+    const double chain = (dots_chain(dim) + 2) * 0x1p-24;
     nearest_job job = *given;
     job.gamma = chain < 0.25 ? 2 * chain / (1 - 2 * chain) : INFINITY;
     const int64_t tasks = (n + TILE_ROWS - 1) / TILE_ROWS, known = apart ? apart->n : 0;

@@ -1,6 +1,5 @@
 /* The CPU's table of operations. */
 #include "device/cpu/cpu.h"
-#include "device/device.h"
 
 static const ops table = {
     .name = "cpu",
@@ -71,7 +70,7 @@ static const ops table = {
     .als_solve_workspace = cpu_als_solve_workspace,
 };
 
-const ops *cpu_ops(void)
+const ops *cpu_table(void)
 {
     return &table;
 }

@@ -1,0 +1,47 @@
+/* Included before anything else in the files that are compiled a second time, for AVX-512 (src/CMakeLists.txt): what they
+ * define gets names of its own, so that both stand in one library. cpu_table_avx512() has those; the others have one build. */
+#ifndef SC_DEVICE_CPU_AVX512_H
+#define SC_DEVICE_CPU_AVX512_H
+
+#define cpu_table cpu_table_avx512
+
+#define cpu_attention_backward cpu_attention_backward_avx512
+#define cpu_attention_backward_workspace cpu_attention_backward_workspace_avx512
+#define cpu_attention_cached cpu_attention_cached_avx512
+#define cpu_attention_cached_workspace cpu_attention_cached_workspace_avx512
+#define cpu_attention_forward cpu_attention_forward_avx512
+#define cpu_attention_forward_workspace cpu_attention_forward_workspace_avx512
+#define attention_check attention_check_avx512
+
+#define cpu_cluster_assign cpu_cluster_assign_avx512
+#define cpu_cluster_assign_workspace cpu_cluster_assign_workspace_avx512
+#define cpu_cluster_reassign cpu_cluster_reassign_avx512
+#define cpu_score_finish cpu_score_finish_avx512
+#define cpu_score_norm cpu_score_norm_avx512
+#define cpu_score_one cpu_score_one_avx512
+#define cpu_score_prepare cpu_score_prepare_avx512
+#define cpu_score_rows cpu_score_rows_avx512
+#define cpu_score_set_depth cpu_score_set_depth_avx512
+
+#define cpu_cross_entropy cpu_cross_entropy_avx512
+#define cpu_design_flush cpu_design_flush_avx512
+#define cpu_dora_backward cpu_dora_backward_avx512
+#define cpu_dora_forward cpu_dora_forward_avx512
+#define cpu_dora_norm cpu_dora_norm_avx512
+#define cpu_dora_norm_workspace cpu_dora_norm_workspace_avx512
+#define cpu_gemm cpu_gemm_avx512
+#define cpu_gemm_plain cpu_gemm_plain_avx512
+#define cpu_gemv_rows cpu_gemv_rows_avx512
+#define cpu_glu_backward cpu_glu_backward_avx512
+#define cpu_glu_forward cpu_glu_forward_avx512
+#define cpu_lora_backward cpu_lora_backward_avx512
+#define cpu_lora_forward cpu_lora_forward_avx512
+#define cpu_lora_workspace cpu_lora_workspace_avx512
+#define cpu_nearest_update cpu_nearest_update_avx512
+#define cpu_nearest_update_apart cpu_nearest_update_apart_avx512
+#define cpu_rmsnorm_backward cpu_rmsnorm_backward_avx512
+#define cpu_rmsnorm_backward_workspace cpu_rmsnorm_backward_workspace_avx512
+#define cpu_rmsnorm_forward cpu_rmsnorm_forward_avx512
+#define cpu_rope cpu_rope_avx512
+
+#endif
