@@ -30,18 +30,17 @@ sc_status cpu_rope(stream *s, void *x, dtype type, const int32_t *positions, con
     if (head_dim % 2)
         return sc_fail(SC_INTERNAL, "rope: head_dim %d is odd", head_dim);
     int64_t half = head_dim / 2;
-    double direction = inverse ? -1.0 : 1.0;
+    const float direction = inverse ? -1.0f : 1.0f;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(8 * n * n_heads * head_dim, n))
     for (int64_t t = 0; t < n; t++) {
         float cosines[ROPE_PAIRS], sines[ROPE_PAIRS];
         for (int64_t from = 0; from < half; from += ROPE_PAIRS) {
             int64_t part = half - from < ROPE_PAIRS ? half - from : ROPE_PAIRS;
-            for (int64_t i = 0; i < part; i++) {
-                double sine, cosine;
-                sincos((double)positions[t] * (double)inv_freq[from + i], &sine, &cosine);
-                cosines[i] = (float)cosine;
-                sines[i] = (float)(direction * sine);
-            }
+            const double position = positions[t];
+            for (int64_t i = 0; i < part; i++)
+                fast_sincos(position * (double)inv_freq[from + i], &sines[i], &cosines[i]);
+            for (int64_t i = 0; i < part; i++)
+                sines[i] *= direction;
             for (int32_t h = 0; h < n_heads; h++)
                 rotate(x, type, t * ld + (int64_t)h * head_dim + from, half, part, cosines, sines);
         }
