@@ -2,6 +2,7 @@
  *
  * cuBLASLt does it where the driver's machine has it (gemm_lt.cu); the kernel here takes what that does not: mixed types,
  * machines without the library, and the emulator. A block computes GEMM_TILE x GEMM_TILE, a thread 4 x 4 of them. */
+#include "elements.cuh"
 #include "gemm_lt.h"
 #include "launch.cuh"
 
@@ -22,24 +23,6 @@ struct gemm_task {
 };
 
 /* --- kernel -------------------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ float load_as_float(const void *from, dtype type, int64_t i)
-{
-    return type == DTYPE_F32 ? ((const float *)from)[i]
-                             : __uint_as_float((unsigned)((const uint16_t *)from)[i] << 16);
-}
-
-/* Rounds to the nearest bf16, ties to even; a NaN stays one. */
-__device__ __forceinline__ void store_float(void *to, dtype type, int64_t i, float v)
-{
-    const unsigned bits = __float_as_uint(v);
-    if (type == DTYPE_F32)
-        ((float *)to)[i] = v;
-    else if ((bits & 0x7fffffffu) > 0x7f800000u)
-        ((uint16_t *)to)[i] = (uint16_t)(bits >> 16 | 0x40u);
-    else
-        ((uint16_t *)to)[i] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
 
 __device__ __forceinline__ float element(const gemm_matrix &x, int64_t row, int64_t column, int64_t rows,
                                          int64_t columns)
