@@ -22,6 +22,47 @@ sc_status cuda_stream_open(stream **out);
 void cuda_stream_close(stream *s);
 sc_status cuda_stream_wait(stream *s, stream *other);
 
+/* tensor.cu */
+sc_status cuda_cast(stream *s, void *dst, dtype dst_type, const void *src, dtype src_type, int64_t n);
+sc_status cuda_add(stream *s, void *y, dtype y_type, const void *x, dtype x_type, float alpha, int64_t n);
+sc_status cuda_gather_rows(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                           int64_t dim, int64_t src_ld, dtype type);
+sc_status cuda_scatter_rows(stream *s, void *dst, const void *src, const int32_t *rows, int64_t n_rows,
+                            int64_t dim, int64_t dst_ld, dtype type);
+sc_status cuda_pool_rows(stream *s, float *out, const void *x, dtype type, const int32_t *cu_seqlens,
+                         int64_t n_seqs, int64_t dim, pooling how);
+
+/* embedding.cu */
+sc_status cuda_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
+                                 const int32_t *ids, int64_t n, int64_t dim);
+sc_status cuda_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
+                                  const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
+                                  void *workspace);
+size_t cuda_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
+
+/* norm.cu */
+sc_status cuda_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
+                               dtype w_type, int64_t n, int64_t dim, float eps);
+sc_status cuda_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
+                                const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
+                                int64_t n, int64_t dim, void *workspace);
+size_t cuda_rmsnorm_backward_workspace(int64_t n, int64_t dim);
+
+/* rope.cu */
+sc_status cuda_rope(stream *s, void *x, dtype type, const int32_t *positions, const float *inv_freq,
+                    int64_t n, int32_t n_heads, int32_t head_dim, int64_t ld, bool inverse);
+
+/* glu.cu */
+sc_status cuda_glu_forward(stream *s, void *y, const void *gate, const void *up, dtype type, int64_t n,
+                           activation act);
+sc_status cuda_glu_backward(stream *s, void *dgate, void *dup, const void *dy, const void *gate,
+                            const void *up, dtype type, int64_t n, activation act);
+
+/* optimizer.cu */
+sc_status cuda_adamw(stream *s, float *master, void *weights_bf16, const float *grad, float *m, float *v,
+                     int64_t n, const adamw_options *options);
+sc_status cuda_square_sum(stream *s, double *out, const float *x, int64_t n);
+
 /* gemm.cu */
 sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
                     const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,

@@ -46,4 +46,10 @@ static inline dim3 striding_grid(int64_t blocks)
     return grid_of(blocks < MOST_BLOCKS ? blocks : (int64_t)MOST_BLOCKS);
 }
 
+/* Rows across and their columns down, where a card takes 65,535 blocks: the kernel strides over the rest. */
+static inline dim3 row_grid(int64_t rows, int64_t columns)
+{
+    return dim3((unsigned)rows, (unsigned)(columns < 65535 ? columns : 65535));
+}
+
 #endif
