@@ -14,7 +14,7 @@
 enum { FORWARD_THREADS = 256 };
 enum { DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS };
 enum { SORT_THREADS = DIGITS, SORT_WARPS = SORT_THREADS / 32 }; /* a thread owns a digit, too */
-enum { SCAN_THREADS = 256 };
+enum { SCAN_THREADS = 64 };
 enum { SUM_WARPS = 4, SUM_AT_ONCE = 8, VECTOR = 4 };
 static const unsigned NO_ROW = 0xffffffffu;
 

@@ -137,6 +137,11 @@ class Tensor : public Buffer
         if (!raw.empty())
             upload(raw.data(), raw.size());
     }
+    // Where element i is: a pointer that begins at no multiple of 16 bytes, for one.
+    void *at(size_t i) const
+    {
+        return as<char>() + i * dtype_size(type_);
+    }
     Doubles values() const
     {
         Doubles out;

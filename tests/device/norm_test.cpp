@@ -20,6 +20,25 @@ class Norm : public DeviceTest
         }
         return y;
     }
+    // dx and dw by the formula that finite differences have shown to hold
+    static Doubles gradient(const Doubles &x, const Doubles &w, const Doubles &dy, const Doubles &rstd,
+                            Doubles &dw)
+    {
+        const size_t dim = w.size();
+        Doubles dx(x.size());
+        for (size_t row = 0; row < rstd.size(); row++) {
+            const double r = rstd[row];
+            double dot = 0;
+            for (size_t i = 0; i < dim; i++) {
+                dot += dy[row * dim + i] * w[i] * x[row * dim + i];
+                dw[i] += dy[row * dim + i] * x[row * dim + i] * r;
+            }
+            for (size_t i = 0; i < dim; i++)
+                dx[row * dim + i] =
+                    r * dy[row * dim + i] * w[i] - x[row * dim + i] * dot / double(dim) * r * r * r;
+        }
+        return dx;
+    }
 };
 INSTANTIATE_TEST_SUITE_P(Tables, Norm, testing::ValuesIn(settings(&ops::rmsnorm_forward)), setting_name);
 
@@ -48,6 +67,57 @@ TEST_P(Norm, ARowOfZerosStaysZero)
     Tensor x = tensor(Doubles(64, 0)), w = tensor(Doubles(64, 3)), y = tensor(Doubles(64, 1));
     ASSERT_OK(table->rmsnorm_forward(nullptr, y.get(), nullptr, x.get(), w.get(), type, type, 1, 64, 1e-5f));
     EXPECT_EQ(y.values(), Doubles(64, 0));
+}
+
+// Rows wider than what a block of a kernel keeps, many rows, and memory that begins anywhere.
+TEST_P(Norm, RowsOfAnyWidthFromAnyPlace)
+{
+    struct {
+        size_t n, dim, skip;
+    } shapes[] = {{3, 1030, 0}, {2, 4100, 0}, {2, 16392, 0}, {17, 64, 1}, {35, 64, 8}, {8200, 8, 0}};
+    for (auto [n, dim, skip] : shapes)
+        for (dtype w_type : {DTYPE_F32, DTYPE_BF16}) {
+            if (w_type != type && n > 1000) // a second run of it costs the emulator seconds
+                continue;
+            Doubles x = random(skip + n * dim, 21), w = random_values(dim, 22, w_type),
+                    dy = random(skip + n * dim, 23), dx0 = random(skip + n * dim, 24),
+                    dw = random_values(dim, 25), rstd;
+            Tensor d_x = tensor(x), d_w(table, w_type, w), d_dy = tensor(dy), d_dx = tensor(dx0),
+                   d_dw = floats(dw), y = tensor(Doubles(skip + n * dim, 7));
+            auto after = [&](const Doubles &all) { return Doubles(all.begin() + long(skip), all.end()); };
+            Doubles want = twin(after(x), w, 1e-5, &rstd);
+            Tensor d_r = floats(Doubles(n, 0));
+            ASSERT_OK(table->rmsnorm_forward(nullptr, y.at(skip), d_r.as<float>(), d_x.at(skip), d_w.get(),
+                                             type, w_type, int64_t(n), int64_t(dim), 1e-5f));
+            expect_close(after(y.values()), want, type, 1, "y");
+            expect_close(d_r.values(), rstd, DTYPE_F32, 1, "rstd");
+            want = plus(gradient(after(x), w, after(dy), rstd, dw), after(dx0));
+            Buffer workspace(table, table->rmsnorm_backward_workspace(int64_t(n), int64_t(dim)));
+            ASSERT_OK(table->rmsnorm_backward(nullptr, d_dx.at(skip), true, d_dw.as<float>(), d_dy.at(skip),
+                                              d_x.at(skip), d_w.get(), d_r.as<float>(), type, w_type,
+                                              int64_t(n), int64_t(dim), workspace.get()));
+            expect_close(after(d_dx.values()), want, type, 1, "dx");
+            expect_close(d_dw.values(), dw, DTYPE_F32, 1, "dw");
+        }
+}
+
+TEST_P(Norm, KeepsNaNInItsRowAndDoesNothingToNothing)
+{
+    Doubles x = random(3 * 40, 11);
+    x[47] = std::nan("");
+    Tensor d_x = tensor(x), w = tensor(Doubles(40, 1)), y = tensor(Doubles(120, 3)), dw = floats({1, 2});
+    ASSERT_OK(
+        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 0, 40, 1e-5f));
+    EXPECT_EQ(y.values(), Doubles(120, 3));
+    ASSERT_OK(
+        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 3, 40, 1e-5f));
+    Doubles got = y.values();
+    for (size_t i = 0; i < got.size(); i++)
+        EXPECT_EQ(std::isnan(got[i]), i / 40 == 1) << i;
+    Buffer workspace(table, table->rmsnorm_backward_workspace(0, 2));
+    ASSERT_OK(table->rmsnorm_backward(nullptr, y.get(), false, dw.as<float>(), d_x.get(), d_x.get(), w.get(),
+                                      dw.as<float>(), type, type, 0, 2, workspace.get()));
+    EXPECT_EQ(dw.values(), (Doubles{1, 2}));
 }
 
 TEST_P(Norm, BackwardEqualsFiniteDifferences)

@@ -68,39 +68,84 @@ TEST_P(TensorOps, AddsScaled)
         }
 }
 
+// Memory that begins at no multiple of 16 bytes, and lengths at the edges of vectors and blocks.
+TEST_P(TensorOps, CastsAndAddsFromAnyPlaceToAny)
+{
+    for (size_t n : {1, 3, 7, 8, 9, 255, 2047, 2048, 2049})
+        for (size_t skip : {0, 1, 4, 8})
+            for (dtype x_type : {DTYPE_F32, DTYPE_BF16}) {
+                Doubles x = random_values(n + skip + 1, 6, x_type), want(n + 9, 5.0);
+                Tensor from(table, x_type, x), to = tensor(want);
+                ASSERT_OK(table->cast(nullptr, to.at(8), type, from.at(skip), x_type, int64_t(n)));
+                for (size_t i = 0; i < n; i++)
+                    want[8 + i] = type == DTYPE_F32 ? x[skip + i] : double(bf16_of(x[skip + i]));
+                ASSERT_EQ(to.values(), want) << n << " from " << skip;
+                ASSERT_OK(table->add(nullptr, to.at(8), type, from.at(skip), x_type, 0.5f, int64_t(n)));
+                for (size_t i = 0; i < n; i++)
+                    want[8 + i] += 0.5 * x[skip + i];
+                expect_close(to.values(), want, type);
+                EXPECT_EQ(to.values().back(), 5.0);
+            }
+}
+
+TEST_P(TensorOps, NothingIsDoneToNothing)
+{
+    Tensor x = tensor({1, 2}), out = floats({3, 4});
+    Buffer rows = upload_array(table, std::vector<int32_t>{0, 0});
+    ASSERT_OK(table->cast(nullptr, out.get(), DTYPE_F32, x.get(), type, 0));
+    ASSERT_OK(table->add(nullptr, out.get(), DTYPE_F32, x.get(), type, 1, 0));
+    ASSERT_OK(table->gather_rows(nullptr, out.get(), x.get(), rows.as<int32_t>(), 0, 2, 2, type));
+    ASSERT_OK(table->scatter_rows(nullptr, out.get(), x.get(), rows.as<int32_t>(), 0, 2, 2, type));
+    ASSERT_OK(table->pool_rows(nullptr, out.as<float>(), x.get(), type, rows.as<int32_t>(), 0, 2, POOL_MEAN));
+    EXPECT_EQ(out.values(), (Doubles{3, 4}));
+}
+
 TEST_P(TensorOps, GathersAndScattersRows)
 {
-    const int64_t dim = 13, ld = 17, n = 4;
-    std::vector<int32_t> rows = {5, 0, 2, 3};
-    Doubles x = random(6 * ld, 4);
-    Tensor from = tensor(x), to = tensor(Doubles(n * dim, 0)), back = tensor(Doubles(6 * ld, -1));
+    struct {
+        size_t dim, ld, skip;
+    } shapes[] = {{13, 17, 0}, {24, 24, 0},     {24, 25, 0},  {24, 32, 1},
+                  {1, 1, 0},   {1032, 1040, 8}, {513, 520, 0}};
+    const std::vector<int32_t> rows = {5, 0, 2, 11, 3, 7, 1, 4, 10};
+    const size_t n = rows.size();
     Buffer index = upload_array(table, rows);
-    ASSERT_OK(table->gather_rows(nullptr, to.get(), from.get(), index.as<int32_t>(), n, dim, ld, type));
-    ASSERT_OK(table->scatter_rows(nullptr, back.get(), to.get(), index.as<int32_t>(), n, dim, ld, type));
-    Doubles got = to.values(), scattered = back.values(), want(6 * ld, -1);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < dim; j++) {
-            EXPECT_EQ(got[size_t(i * dim + j)], x[size_t(rows[size_t(i)] * ld + j)]);
-            want[size_t(rows[size_t(i)] * ld + j)] = x[size_t(rows[size_t(i)] * ld + j)];
-        }
-    EXPECT_EQ(scattered, want);
+    for (auto [dim, ld, skip] : shapes) {
+        Doubles x = random(skip + 12 * ld, 4);
+        Tensor from = tensor(x), to = tensor(Doubles(skip + n * dim, 0)), back = tensor(Doubles(12 * ld, -1));
+        ASSERT_OK(table->gather_rows(nullptr, to.at(skip), from.at(skip), index.as<int32_t>(), int64_t(n),
+                                     int64_t(dim), int64_t(ld), type));
+        ASSERT_OK(table->scatter_rows(nullptr, back.get(), to.at(skip), index.as<int32_t>(), int64_t(n),
+                                      int64_t(dim), int64_t(ld), type));
+        Doubles got = to.values(), scattered = back.values(), want(12 * ld, -1);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < dim; j++) {
+                const size_t at = size_t(rows[i]) * ld + j;
+                ASSERT_EQ(got[skip + i * dim + j], x[skip + at]) << dim << " of " << ld;
+                want[at] = x[skip + at];
+            }
+        ASSERT_EQ(scattered, want) << dim << " of " << ld;
+    }
 }
 
 TEST_P(TensorOps, PoolsSequencesOfAnyLength)
 {
-    const int64_t dim = 700;
-    std::vector<int32_t> cu = {0, 1, 1, 34, 40};
-    Doubles x = random(size_t(cu.back() * dim), 5);
-    Tensor in = tensor(x), out = floats(Doubles(4 * dim, 9));
-    Buffer lengths = upload_array(table, cu);
-    for (pooling how : {POOL_MEAN, POOL_LAST}) {
-        ASSERT_OK(
-            table->pool_rows(nullptr, out.as<float>(), in.get(), type, lengths.as<int32_t>(), 4, dim, how));
-        Doubles want(4 * dim, 0.0); // the empty sequence stays zero
-        for (size_t s = 0; s < 4; s++)
-            for (int32_t t = how == POOL_LAST ? std::max(cu[s], cu[s + 1] - 1) : cu[s]; t < cu[s + 1]; t++)
-                for (size_t j = 0; j < dim; j++)
-                    want[s * dim + j] += x[size_t(t) * dim + j] / (how == POOL_LAST ? 1 : cu[s + 1] - cu[s]);
-        expect_close(out.values(), want, DTYPE_F32);
+    for (int64_t dim : {1, 700, 1031}) {
+        std::vector<int32_t> cu = {0, 1, 1, 34, 40, 48, 57};
+        const size_t n = cu.size() - 1, width = size_t(dim);
+        Doubles x = random(size_t(cu.back()) * width, 5);
+        Tensor in = tensor(x), out = floats(Doubles(n * width, 9));
+        Buffer lengths = upload_array(table, cu);
+        for (pooling how : {POOL_MEAN, POOL_LAST}) {
+            ASSERT_OK(table->pool_rows(nullptr, out.as<float>(), in.get(), type, lengths.as<int32_t>(),
+                                       int64_t(n), dim, how));
+            Doubles want(n * width, 0.0); // the empty sequence stays zero
+            for (size_t s = 0; s < n; s++)
+                for (int32_t t = how == POOL_LAST ? std::max(cu[s], cu[s + 1] - 1) : cu[s]; t < cu[s + 1];
+                     t++)
+                    for (size_t j = 0; j < width; j++)
+                        want[s * width + j] +=
+                            x[size_t(t) * width + j] / (how == POOL_LAST ? 1 : cu[s + 1] - cu[s]);
+            expect_close(out.values(), want, DTYPE_F32);
+        }
     }
 }
