@@ -100,9 +100,10 @@ sc_status cuda_rope(stream *s, void *x, dtype type, const int32_t *positions, co
     const cudaStream_t on = cuda_stream(s);
     if (head_dim % 2)
         return sc_fail(SC_INTERNAL, "rope: head_dim %d is odd", head_dim);
-    if (n < 0 || n > INT32_MAX || head_dim < 0 || n_heads < 0 || n_heads > 65535 * ROPE_HEADS)
-        return sc_fail(SC_INTERNAL, "rope: impossible shape: %lld rows of %d heads of %d", (long long)n,
-                       n_heads, head_dim);
+    if (n < 0 || n > INT32_MAX || head_dim < 0 || n_heads < 0 || n_heads > 65535 * ROPE_HEADS ||
+        ld < (int64_t)n_heads * head_dim)
+        return sc_fail(SC_INTERNAL, "rope: impossible shape: %lld rows of %d heads of %d, %lld apart",
+                       (long long)n, n_heads, head_dim, (long long)ld);
     if (n == 0 || n_heads == 0 || head_dim == 0)
         return SC_OK;
     const rope_task task = {x, positions, inv_freq, n, head_dim / 2, ld, n_heads, inverse ? -1.0f : 1.0f};
