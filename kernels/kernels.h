@@ -121,6 +121,16 @@ size_t cuda_als_gram_workspace(int64_t n, int64_t f);
 sc_status cuda_als_solve(stream *s, float *x, const float *y, const double *gram, const int64_t *offsets,
                          const int32_t *others, int64_t n, int64_t f, double confidence, void *workspace);
 size_t cuda_als_solve_workspace(int64_t n, int64_t f);
+
+/* loss.cu, sample.cu */
+sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
+                             int64_t n, int64_t vocab, float scale, bool backward);
+sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
+                           int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys);
+sc_status cuda_penalise_rows(stream *s, float *logits, int64_t n, int64_t vocab, float penalty,
+                             const int32_t *ids, const int64_t *offsets);
+sc_status cuda_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
+                               int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
 }
 
 #endif

@@ -103,6 +103,10 @@ static const ops *table(void)
     t.als_gram_workspace = cuda_als_gram_workspace;
     t.als_solve = cuda_als_solve;
     t.als_solve_workspace = cuda_als_solve_workspace;
+    t.cross_entropy = cuda_cross_entropy;
+    t.sample_rows = cuda_sample_rows;
+    t.penalise_rows = cuda_penalise_rows;
+    t.gather_logprobs = cuda_gather_logprobs;
     return &t;
 }
 

@@ -1,18 +1,9 @@
 /* sample: the next token of every row (greedy, or drawn from all or the most probable) and log-probabilities of given
- * tokens. */
+ * tokens. The choice is made in whole numbers (sample_weight.h), so it is the same on every table. */
 #include "base/random.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/softmax.h"
-
-/* The order of floats as unsigned numbers: larger float, larger number. */
-static uint32_t rank_of(float x)
-{
-    union {
-        float f;
-        uint32_t u;
-    } bits = {.f = x};
-    return bits.u & 0x80000000u ? ~bits.u : bits.u | 0x80000000u;
-}
+#include "device/sample_weight.h"
 
 static float logit_at(const void *logits, dtype type, int64_t i)
 {
@@ -35,42 +26,43 @@ static int64_t greatest(const void *logits, dtype type, int64_t first, int64_t v
     return broken ? -1 : found;
 }
 
-/* One row's distribution: exp((x - top) / temperature), not normalised. */
+/* One row's distribution, not normalised. */
 typedef struct weighing {
     const void *logits;
     dtype type;
     int64_t first, vocab;
-    double top, temperature;
+    sample_scale scale;
 } weighing;
 
-static double weight_at(const weighing *w, int64_t i)
+static float row_logit(const weighing *w, int64_t i)
 {
-    return exp(((double)logit_at(w->logits, w->type, w->first + i) - w->top) / w->temperature);
+    return logit_at(w->logits, w->type, w->first + i);
 }
 
 /* The first tokens in order of their probability, equal logits in order of their ids. */
 typedef struct leading {
     uint32_t edge;   /* tokens of a higher rank belong to them, and ... */
     int64_t at_edge; /* ... the first so many of this rank */
-    double mass;     /* of what was summed: weights, or ones */
 } leading;
 
 enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
 
-/* As few of them as reach `wanted`: that many tokens, or (Holtzman et al. 2020) that much of all weights. Instead of
- * sorting the vocabulary, the logit at their edge is found bit by bit: three histograms over the 32 bits of its rank. */
-static leading leading_find(const weighing *w, bool counting, double wanted)
+/* As few of them as reach `wanted`, which is above 0 and at most what there is: that many tokens, or (Holtzman et al. 2020)
+ * that much of all weights. Instead of sorting the vocabulary, the logit at their edge is found bit by bit: three histograms
+ * over the 32 bits of its rank. */
+static leading leading_find(const weighing *w, bool counting, uint64_t wanted)
 {
     static const int shifts[] = {21, 10, 0}, widths[] = {11, 11, 10};
     uint32_t prefix = 0, known = 0; /* bits of the edge found so far, and which bits those are */
-    double above = 0;
+    uint64_t above = 0;
     for (int pass = 0; pass < 3; pass++) {
-        double mass[RADIX] = {0};
+        uint64_t mass[RADIX] = {0};
         const uint32_t bits = (1u << widths[pass]) - 1;
         for (int64_t i = 0; i < w->vocab; i++) {
-            uint32_t rank = rank_of(logit_at(w->logits, w->type, w->first + i));
+            const float x = row_logit(w, i);
+            const uint32_t rank = sample_rank(x);
             if ((rank & known) == prefix)
-                mass[(rank >> shifts[pass]) & bits] += counting ? 1 : weight_at(w, i);
+                mass[(rank >> shifts[pass]) & bits] += counting ? 1 : sample_weight(&w->scale, x);
         }
         uint32_t digit = bits;
         for (; digit > 0 && above + mass[digit] < wanted; digit--)
@@ -78,26 +70,23 @@ static leading leading_find(const weighing *w, bool counting, double wanted)
         prefix |= digit << shifts[pass];
         known |= bits << shifts[pass];
     }
-    leading found = {.edge = prefix, .at_edge = 0, .mass = above};
-    for (int64_t i = 0; i < w->vocab && (found.mass < wanted || found.mass == 0); i++)
-        if (rank_of(logit_at(w->logits, w->type, w->first + i)) == found.edge) {
-            found.mass += counting ? 1 : weight_at(w, i);
-            found.at_edge++;
-        }
-    return found;
+    /* all at the edge weigh the same */
+    const uint64_t each = counting ? 1 : sample_weight(&w->scale, sample_ranked(prefix));
+    return (leading){.edge = prefix, .at_edge = (int64_t)((wanted - above + each - 1) / each)};
 }
 
 /* The weight of the kept tokens up to where it exceeds `until`; *at is the last of them that has any, -1 if none has. */
-static double add_kept(const weighing *w, leading kept, double least, double until, int64_t *at)
+static uint64_t add_kept(const weighing *w, leading kept, uint64_t least, uint64_t until, int64_t *at)
 {
-    double sum = 0;
+    uint64_t sum = 0;
     *at = -1;
     for (int64_t i = 0; i < w->vocab; i++) {
-        uint32_t rank = rank_of(logit_at(w->logits, w->type, w->first + i));
+        const float x = row_logit(w, i);
+        const uint32_t rank = sample_rank(x);
         if (rank < kept.edge || (rank == kept.edge && kept.at_edge-- <= 0))
             continue;
-        double weight = weight_at(w, i);
-        if (!(weight > 0) || weight < least)
+        const uint64_t weight = sample_weight(&w->scale, x);
+        if (weight < least)
             continue;
         *at = i;
         sum += weight;
@@ -107,18 +96,18 @@ static double add_kept(const weighing *w, leading kept, double least, double unt
     return sum;
 }
 
-static int64_t draw(const weighing *w, const sample_options *o, double uniform)
+static int64_t draw(const weighing *w, const sample_options *o, uint64_t random)
 {
     const bool some = o->top_k > 0 && o->top_k < w->vocab;
+    const uint64_t least = sample_least(&w->scale, o->min_p);
     leading kept = {.edge = 0, .at_edge = w->vocab};
     int64_t at;
     if (some)
-        kept = leading_find(w, true, o->top_k);
+        kept = leading_find(w, true, (uint64_t)o->top_k);
     if (o->top_p < 1)
-        kept = leading_find(w, false, (double)o->top_p * add_kept(w, kept, 0, INFINITY, &at));
-    /* rounding leaves nothing over: the number drawn is below 1, and the sum goes the same way again */
-    const double mass = add_kept(w, kept, (double)o->min_p, INFINITY, &at);
-    add_kept(w, kept, (double)o->min_p, uniform * mass, &at);
+        kept = leading_find(w, false, sample_share(o->top_p, add_kept(w, kept, 1, UINT64_MAX, &at)));
+    const uint64_t mass = add_kept(w, kept, least, UINT64_MAX, &at);
+    add_kept(w, kept, least, sample_point(random, mass), &at);
     return at;
 }
 
@@ -136,23 +125,21 @@ sc_status cpu_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *
             "and %g",
             (double)options->temperature, (double)options->top_p, (int)options->top_k,
             (double)options->min_p);
+    const sample_scale scale = sample_scale_of(options->temperature, vocab);
     int64_t lost = -1;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n *vocab, n)) reduction(max : lost)
     for (int64_t row = 0; row < n; row++) {
         int64_t id = greatest(logits, type, row * vocab, vocab);
-        double top = id < 0 ? NAN : (double)logit_at(logits, type, row * vocab + id);
+        const float top = id < 0 ? NAN : logit_at(logits, type, row * vocab + id);
         if (!isfinite(top)) {
             lost = row > lost ? row : lost;
             continue;
         }
         if (options->temperature > 0) {
-            weighing w = {logits, type, row * vocab, vocab, top, (double)options->temperature};
+            weighing w = {logits, type, row * vocab, vocab, scale};
             random_stream numbers = random_at(options->seed, RANDOM_SAMPLE, keys[row], options->step);
-            id = draw(&w, options, random_uniform(&numbers));
-            if (id < 0) {
-                lost = row > lost ? row : lost;
-                continue;
-            }
+            w.scale.top = top;
+            id = draw(&w, options, random_u64(&numbers));
         }
         ids[row] = (int32_t)id;
         if (logprobs)
