@@ -131,6 +131,25 @@ sc_status cuda_penalise_rows(stream *s, float *logits, int64_t n, int64_t vocab,
                              const int32_t *ids, const int64_t *offsets);
 sc_status cuda_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                                int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
+
+/* lora.cu, dora.cu */
+sc_status cuda_lora_forward(stream *s, void *y, dtype y_type, float *xa, const void *x, dtype x_type,
+                            const float *a, const float *b, int64_t n, int64_t in, int64_t out, int64_t rank,
+                            float scaling, float dropout, uint64_t seed, const uint64_t *row_keys,
+                            uint32_t step, void *workspace);
+size_t cuda_lora_workspace(int64_t n, int64_t in, int64_t out, int64_t rank, float dropout);
+sc_status cuda_lora_backward(stream *s, void *dx, dtype dx_type, float *da, float *db, const void *dy,
+                             dtype dy_type, const float *xa, const void *x, dtype x_type, const float *a,
+                             const float *b, int64_t n, int64_t in, int64_t out, int64_t rank, float scaling,
+                             float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
+                             void *workspace);
+sc_status cuda_dora_norm(stream *s, float *norm, const void *w, dtype w_type, const float *a, const float *b,
+                         int64_t in, int64_t out, int64_t rank, float scaling, void *workspace);
+size_t cuda_dora_norm_workspace(int64_t in, int64_t out);
+sc_status cuda_dora_forward(stream *s, void *y, bool accumulate, const void *x, dtype type,
+                            const float *magnitude, const float *norm, int64_t n, int64_t out);
+sc_status cuda_dora_backward(stream *s, void *dx, float *dmagnitude, const void *dy, const void *x,
+                             dtype type, const float *magnitude, const float *norm, int64_t n, int64_t out);
 }
 
 #endif

@@ -191,7 +191,7 @@ template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) do
             }
 }
 
-template <class T> __global__ void __launch_bounds__(UP_THREADS) up_kernel(up_task t)
+template <class T> __global__ void __launch_bounds__(UP_THREADS, 2) up_kernel(up_task t)
 {
     SHARED(up_buffers, buffers, );
     const int64_t column_tiles = blocks_of(t.y.width, UP_COLUMNS);

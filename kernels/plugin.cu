@@ -107,6 +107,13 @@ static const ops *table(void)
     t.sample_rows = cuda_sample_rows;
     t.penalise_rows = cuda_penalise_rows;
     t.gather_logprobs = cuda_gather_logprobs;
+    t.lora_forward = cuda_lora_forward;
+    t.lora_workspace = cuda_lora_workspace;
+    t.lora_backward = cuda_lora_backward;
+    t.dora_norm = cuda_dora_norm;
+    t.dora_norm_workspace = cuda_dora_norm_workspace;
+    t.dora_forward = cuda_dora_forward;
+    t.dora_backward = cuda_dora_backward;
     return &t;
 }
 
