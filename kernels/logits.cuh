@@ -122,6 +122,12 @@ template <class T> __device__ __forceinline__ double row_lse(logits_shared &shar
     return block_lse(shared, mine);
 }
 
+/* A block a row, up to so many that every multiprocessor of today has several. */
+static inline dim3 logits_grid(int64_t n)
+{
+    return grid_of(min(n, (int64_t)512));
+}
+
 /* *wrong (host) = the first of n ids that is not in 0 .. limit - 1, with its value; -1: none. Waits. */
 static inline sc_status find_wrong_id(const char *op, stream *s, const int32_t *ids, int64_t n, int64_t limit,
                                       int64_t *wrong, int32_t *value)

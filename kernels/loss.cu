@@ -97,8 +97,8 @@ sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type,
                        (long long)wrong, (long long)vocab - 1);
     const loss_task task = {losses, logits, targets, n, vocab, scale, backward};
     if (type == DTYPE_F32)
-        LAUNCH(loss_kernel<float>, striding_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(loss_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(loss_kernel<uint16_t>, striding_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(loss_kernel<uint16_t>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     return launched("cross_entropy");
 }

@@ -378,9 +378,9 @@ sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void 
                               options->temperature == 0,
                               {options->seed, RANDOM_SAMPLE, options->step}};
     if (type == DTYPE_F32)
-        LAUNCH(sample_kernel<float>, striding_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(sample_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(sample_kernel<uint16_t>, striding_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(sample_kernel<uint16_t>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     int64_t lost = -1;
     int32_t id = 0;
     sc_status status = launched("sample_rows");
@@ -439,8 +439,8 @@ sc_status cuda_gather_logprobs(stream *s, float *out, const void *logits, dtype 
                        (long long)wrong_id, (int)id, (long long)vocab);
     const gather_task task = {out, logits, rows, ids, n_rows, vocab, n};
     if (type == DTYPE_F32)
-        LAUNCH(gather_kernel<float>, striding_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(gather_kernel<float>, logits_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(gather_kernel<uint16_t>, striding_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(gather_kernel<uint16_t>, logits_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
     return launched("gather_logprobs");
 }

@@ -10,7 +10,8 @@ struct Shape {
     size_t n, in, out, rank;
 };
 
-const std::vector<Shape> shapes = {{1, 5, 3, 1}, {17, 33, 70, 4}, {9, 600, 129, 16}, {40, 64, 513, 8}};
+const std::vector<Shape> shapes = {
+    {1, 5, 3, 1}, {17, 33, 70, 4}, {9, 600, 129, 16}, {40, 64, 513, 8}, {130, 72, 136, 20}};
 
 Doubles gains_of(const Doubles &magnitude, const Doubles &norm)
 {

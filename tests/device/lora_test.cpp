@@ -1,6 +1,10 @@
 // lora: low-rank adapters, forward, backward, dropout.
 #include "fixture.h"
 
+extern "C" {
+#include "base/random.h"
+}
+
 namespace
 {
 
@@ -115,6 +119,107 @@ TEST_P(Lora, BackwardEqualsFiniteDifferences)
         }
 }
 
+// Sizes around what a kernel takes at a time: rows, columns and ranks that fill tiles, leave some over, or are shared out; and
+// rows that begin at multiples of 16 bytes, or do not.
+TEST_P(Lora, EqualsTheFormulaAtTheEdgesOfTiles)
+{
+    std::vector<Adapter> all = {
+        {128, 64, 64, 16, 1.5, 0, 5, 3, {}},     {130, 72, 136, 20, 1.5, 0, 5, 3, {}},
+        {127, 41, 65, 33, 0.5, 0.3f, 5, 3, {}},  {520, 24, 40, 17, 0.5, 0.1f, 5, 3, {}},
+        {3, 1064, 130, 40, 1.5, 0.2f, 5, 3, {}}, {33, 523, 16, 8, 1, 0, 5, 3, {}}};
+    for (Adapter &s : all) {
+        SCOPED_TRACE(testing::Message() << s.n << "x" << s.in << "x" << s.out << " rank " << s.rank);
+        for (size_t i = 0; i < s.n; i++)
+            s.keys.push_back((uint64_t(1) << 35) + i);
+        Doubles keep(s.n * s.in, 1);
+        for (size_t i = 0; i < s.n && s.dropout > 0; i++) {
+            random_stream numbers = random_at(s.seed, RANDOM_DROPOUT, s.keys[i], s.step);
+            for (size_t j = 0; j < s.in; j++)
+                keep[i * s.in + j] = random_u32(&numbers) < uint32_t(double(s.dropout) * 4294967296.0)
+                                         ? 0
+                                         : 1 / (1 - double(s.dropout));
+        }
+        Doubles x = random(s.n * s.in, 1), a = random_values(s.rank * s.in, 2),
+                b = random_values(s.out * s.rank, 3), y = random(s.n * s.out, 4), dy = random(s.n * s.out, 5),
+                dx = random(s.n * s.in, 6), da = random_values(a.size(), 7), db = random_values(b.size(), 8),
+                low;
+        Tensor d_x = tensor(x), d_a = floats(a), d_b = floats(b), d_dy = tensor(dy),
+               xa = floats(Doubles(s.n * s.rank, NAN));
+        Buffer keys = upload_array(table, s.keys);
+        Buffer work(table, table->lora_workspace(int64_t(s.n), int64_t(s.in), int64_t(s.out), int64_t(s.rank),
+                                                 s.dropout));
+        std::vector<std::vector<uint8_t>> seen;
+        for (int round = 0; round < 2; round++) {
+            Tensor d_y = tensor(y), d_dx = tensor(dx), d_da = floats(da), d_db = floats(db);
+            ASSERT_OK(table->lora_forward(nullptr, d_y.get(), type, xa.as<float>(), d_x.get(), type,
+                                          d_a.as<float>(), d_b.as<float>(), int64_t(s.n), int64_t(s.in),
+                                          int64_t(s.out), int64_t(s.rank), float(s.scaling), s.dropout,
+                                          s.seed, keys.as<uint64_t>(), s.step, work.get()));
+            ASSERT_OK(table->lora_backward(nullptr, d_dx.get(), type, d_da.as<float>(), d_db.as<float>(),
+                                           d_dy.get(), type, xa.as<float>(), d_x.get(), type, d_a.as<float>(),
+                                           d_b.as<float>(), int64_t(s.n), int64_t(s.in), int64_t(s.out),
+                                           int64_t(s.rank), float(s.scaling), s.dropout, s.seed,
+                                           keys.as<uint64_t>(), s.step, work.get()));
+            for (const Tensor *out : {&d_y, &d_dx, &d_da, &d_db, &xa})
+                seen.push_back(out->bytes());
+            if (round == 1) {
+                for (size_t i = 0; i < 5; i++)
+                    EXPECT_EQ(seen[i], seen[i + 5]) << "other bytes in the second run of output " << i;
+                continue;
+            }
+            Doubles want_y = plus(y, twin(s, keep, x, a, b, &low)), dxa(s.n * s.rank, 0);
+            expect_close(xa.values(), low, DTYPE_F32, 1, "xa");
+            expect_close(d_y.values(), want_y, type, 1, "y");
+            for (size_t i = 0; i < s.n; i++)
+                for (size_t o = 0; o < s.out; o++)
+                    for (size_t r = 0; r < s.rank; r++)
+                        dxa[i * s.rank + r] += s.scaling * dy[i * s.out + o] * b[o * s.rank + r];
+            Doubles want_dx = dx, want_da = da, want_db = db;
+            for (size_t i = 0; i < s.n; i++)
+                for (size_t r = 0; r < s.rank; r++) {
+                    for (size_t j = 0; j < s.in; j++) {
+                        want_da[r * s.in + j] += dxa[i * s.rank + r] * keep[i * s.in + j] * x[i * s.in + j];
+                        want_dx[i * s.in + j] += keep[i * s.in + j] * dxa[i * s.rank + r] * a[r * s.in + j];
+                    }
+                    for (size_t o = 0; o < s.out; o++)
+                        want_db[o * s.rank + r] += s.scaling * dy[i * s.out + o] * low[i * s.rank + r];
+                }
+            expect_close(d_dx.values(), want_dx, type, 1, "dx");
+            expect_close(d_da.values(), want_da, DTYPE_F32, 1, "da");
+            expect_close(d_db.values(), want_db, DTYPE_F32, 1, "db");
+        }
+    }
+}
+
+// A model asks for the workspace of its greatest rank and serves all of its adapters with it.
+TEST_P(Lora, WorkspaceGrowsWithTheRank)
+{
+    for (int64_t n : {1, 300, 5000})
+        for (int64_t rank = 1; rank < 70; rank++)
+            EXPECT_LE(table->lora_workspace(n, 576, 1536, rank, 0.1f),
+                      table->lora_workspace(n, 576, 1536, rank + 1, 0.1f));
+}
+
+// Activations and gradients need not be of one type, and nothing happens to no rows.
+TEST_P(Lora, TypesMayDifferAndThereMayBeNoRows)
+{
+    const dtype other = type == DTYPE_F32 ? DTYPE_BF16 : DTYPE_F32;
+    Adapter s = {9, 24, 16, 4, 2, 0, 5, 3, {}};
+    Doubles keep(s.n * s.in, 1), x = random(s.n * s.in, 1), a = random_values(s.rank * s.in, 2),
+                                 b = random_values(s.out * s.rank, 3),
+                                 y0 = random_values(s.n * s.out, 4, other), low;
+    Doubles want = plus(y0, twin(s, keep, x, a, b, &low));
+    Tensor d_x = tensor(x), d_a = floats(a), d_b = floats(b), y(table, other, y0),
+           xa = floats(Doubles(s.n * s.rank, 0));
+    Buffer work(table, table->lora_workspace(9, 24, 16, 4, 0));
+    for (int64_t n : {9, 0})
+        ASSERT_OK(table->lora_forward(nullptr, y.get(), other, xa.as<float>(), d_x.get(), type,
+                                      d_a.as<float>(), d_b.as<float>(), n, 24, 16, 4, 2, 0, 0, nullptr, 0,
+                                      work.get()));
+    expect_close(y.values(), want, other);
+    expect_close(xa.values(), low, DTYPE_F32);
+}
+
 TEST_P(Lora, DropoutDependsOnKeysAloneAndKeepsTheMean)
 {
     Adapter s = {64, 96, 1, 1, 1, 0.25f, 9, 2, {}};
@@ -122,6 +227,12 @@ TEST_P(Lora, DropoutDependsOnKeysAloneAndKeepsTheMean)
         s.keys.push_back(i * 7919);
     Doubles first = mask(s);
     double kept = 0;
+    for (size_t row = 0; row < s.n; row++) { // column c takes the c-th number of the row's stream
+        random_stream numbers = random_at(s.seed, RANDOM_DROPOUT, s.keys[row], s.step);
+        for (size_t c = 0; c < s.in; c++)
+            EXPECT_EQ(first[row * s.in + c] != 0, random_u32(&numbers) >= uint32_t(1) << 30)
+                << row << " " << c;
+    }
     for (double x : first) {
         EXPECT_TRUE(x == 0 || std::fabs(x - 1 / 0.75) < 1e-6) << x;
         kept += x != 0;

@@ -87,3 +87,40 @@ TEST_P(Loss, RefusesTargetsOutsideTheVocabulary)
         EXPECT_EQ(x.values(), Doubles(18, 1));
     }
 }
+
+// A NaN makes its own row's loss and gradient NaN, as on the CPU, and nobody else's.
+TEST_P(Loss, NanStaysInItsRow)
+{
+    const size_t vocab = 1100;
+    Doubles x = random(3 * vocab, 7);
+    for (size_t place : {size_t(0), size_t(700), vocab - 1}) {
+        Doubles broken = x;
+        broken[vocab + place] = NAN;
+        Tensor rows = tensor(broken), losses = floats({0, 0, 0});
+        Buffer targets = upload_array(table, std::vector<int32_t>{1, 2, 3});
+        ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), rows.get(), type, targets.as<int32_t>(),
+                                       3, int64_t(vocab), 1, true));
+        const Doubles found = losses.values(), gradient = rows.values();
+        EXPECT_TRUE(std::isfinite(found[0]) && std::isnan(found[1]) && std::isfinite(found[2])) << place;
+        for (size_t i = 0; i < x.size(); i++)
+            ASSERT_EQ(std::isnan(gradient[i]), i / vocab == 1) << i;
+    }
+}
+
+// Rows of every alignment, and more rows than blocks.
+TEST_P(Loss, RowsOfAnyLengthAndNumber)
+{
+    for (size_t vocab : {2, 7, 8, 9, 31, 1023, 4097, 8203})
+        check(random(3 * vocab, unsigned(vocab), 3.0), {0, int32_t(vocab) - 1, int32_t(vocab) / 2}, 0.5f);
+    const std::vector<int32_t> targets(515, 1);
+    Doubles logits = random(2 * targets.size(), 8);
+    Buffer d_targets = upload_array(table, targets);
+    Tensor x = tensor(logits), losses = floats(Doubles(targets.size(), 0));
+    ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(),
+                                   int64_t(targets.size()), 2, 1, true));
+    const Doubles want = twin(logits, targets, 1);
+    expect_close(losses.values(), want, DTYPE_F32);
+    expect_close(x.values(), logits, type);
+    Tensor none = floats({1});
+    ASSERT_OK(table->cross_entropy(nullptr, none.as<float>(), none.get(), DTYPE_F32, nullptr, 0, 5, 1, true));
+}
