@@ -114,6 +114,18 @@ sc_status cuda_quadratic_forms(stream *s, double *out, const float *x, const dou
 sc_status cuda_sandwich(stream *s, double *b, const double *a, const double *f, int64_t dim, void *workspace);
 size_t cuda_sandwich_workspace(int64_t dim);
 
+/* attention.cu, attention_backward.cu, attention_cached.cu */
+sc_status cuda_attention_forward(stream *s, void *out, float *lse, const void *q, const void *k,
+                                 const void *v, dtype type, const attention_shape *shape, void *workspace);
+size_t cuda_attention_forward_workspace(const attention_shape *shape);
+sc_status cuda_attention_backward(stream *s, void *dq, void *dk, void *dv, const void *dout, const void *out,
+                                  const float *lse, const void *q, const void *k, const void *v, dtype type,
+                                  const attention_shape *shape, void *workspace);
+size_t cuda_attention_backward_workspace(const attention_shape *shape);
+sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void *k_cache, const void *v_cache,
+                                dtype type, const attention_cached_shape *shape, void *workspace);
+size_t cuda_attention_cached_workspace(const attention_cached_shape *shape);
+
 /* als.cu */
 sc_status cuda_als_gram(stream *s, double *gram, const float *y, int64_t n, int64_t f, double lambda,
                         void *workspace);

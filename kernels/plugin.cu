@@ -114,6 +114,12 @@ static const ops *table(void)
     t.dora_norm_workspace = cuda_dora_norm_workspace;
     t.dora_forward = cuda_dora_forward;
     t.dora_backward = cuda_dora_backward;
+    t.attention_forward = cuda_attention_forward;
+    t.attention_forward_workspace = cuda_attention_forward_workspace;
+    t.attention_backward = cuda_attention_backward;
+    t.attention_backward_workspace = cuda_attention_backward_workspace;
+    t.attention_cached = cuda_attention_cached;
+    t.attention_cached_workspace = cuda_attention_cached_workspace;
     return &t;
 }
 

@@ -19,6 +19,7 @@
 //   mma_bf16_16816                       d[16][8] += a[16][16] b[16][8], bf16 with fp32 accumulation
 //   mma_tf32_1688                        d[16][8] += a[16][8] b[8][8], tf32 (low 13 bits ignored), fp32 accumulation
 //   mma_f64_884                          d[8][8] += a[8][4] b[4][8], float64 (sm_80)
+//   exp2_approx(x)                       2^x within 2 ulp, 0 where that is below the normal numbers
 //   to_tf32(x)                           nearest tf32, ties away from zero, as bits
 //   load_relaxed, store_relaxed          an access that may meet another thread's atomic one
 //
@@ -166,6 +167,13 @@ __device__ __forceinline__ void mma_f64_884(double (&d)[2], double a, double b)
     asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1}, {%2}, {%3}, {%0,%1};\n"
                  : "+d"(d[0]), "+d"(d[1])
                  : "d"(a), "d"(b));
+}
+
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
 }
 
 __device__ __forceinline__ unsigned to_tf32(float x)

@@ -108,6 +108,11 @@ inline float __expf(float x)
 {
     return expf(x);
 }
+inline float exp2_approx(float x)
+{
+    const float y = exp2f(x);
+    return y < std::numeric_limits<float>::min() ? 0.0f : y; // a NaN stays one
+}
 inline float __exp10f(float x)
 {
     return powf(10.0f, x);
