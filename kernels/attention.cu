@@ -1,4 +1,4 @@
-/* attention_forward: causal attention of packed sequences by tiles, with an online softmax (Milakov & Gimelshein 2018),
+/* attention_forward: attention of packed sequences by tiles, with an online softmax (Milakov & Gimelshein 2018),
  * so the matrix of scores never exists (FlashAttention-2, Dao 2023). Twin of src/device/cpu/attention.c.
  *
  * A block takes a tile of queries of one head, a warp 16 or 32 of them, past the keys that they see. Keys and values have
@@ -33,12 +33,6 @@ struct forward_task {
 
 /* --- kernels --------------------------------------------------------------------------------------------- */
 
-/* The keys that query `position` sees are those before this one, in the order of head_rows. */
-__device__ __forceinline__ int seen_by(const tile_place &p, int position)
-{
-    return p.shared + min(position + 1, p.n);
-}
-
 template <class T>
 __device__ __forceinline__ head_rows<T> rows_of(const void *at, const tile_place &p, int64_t stride,
                                                 int64_t column, int shared)
@@ -63,7 +57,7 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
     const head_rows<uint16_t> q = rows_of<uint16_t>(f.q, p, t.q_stride, q_column, 0);
     const head_rows<uint16_t> k = rows_of<uint16_t>(f.k, p, t.kv_stride, kv_column, p.shared);
     const head_rows<uint16_t> v = rows_of<uint16_t>(f.v, p, t.kv_stride, kv_column, p.shared);
-    const float scale = t.scale * LOG2_E;
+    const sight view = sight_of(t, p);
 
     float sums[M][DIM / 8][4], most[M][2], total[M][2];
     unsigned stay[cut::QUERIES_STAY ? 1 : M][DIM / 16][4];
@@ -85,12 +79,13 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
                 load_left<DIM>(stay[cut::QUERIES_STAY ? 0 : m][d], queries, warp_row + 16 * m, 16 * d);
         __syncthreads();
     }
-    const int end = seen_by(p, p.first + cut::ROWS - 1);
-    const int warp_end = seen_by(p, p.first + warp_row + 16 * M - 1);
-    load_tile<uint16_t, DIM, KEYS, THREADS>(keys, k, 0, t.head_dim, t.vectors, thread);
+    const int low = p.shared + p.first,
+              warp_low = low + warp_row; /* the block's and the warp's first query */
+    const int begin = view.from(low) / KEYS * KEYS, end = view.before(min(low + cut::ROWS, view.n) - 1);
+    load_tile<uint16_t, DIM, KEYS, THREADS>(keys, k, begin, t.head_dim, t.vectors, thread);
     copy_async_commit();
-    for (int k0 = 0; k0 < end; k0 += KEYS) {
-        const bool seen = k0 < warp_end; /* by any of this warp's queries */
+    for (int k0 = begin; k0 < end; k0 += KEYS) {
+        const bool seen = view.any(warp_low, warp_low + 16 * M - 1, k0, k0 + KEYS - 1);
         copy_async_wait<0>();
         __syncthreads(); /* the keys are here, and the values before are used up */
         load_tile<uint16_t, DIM, KEYS, THREADS>(values, v, k0, t.head_dim, t.vectors, thread);
@@ -121,16 +116,20 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
             }
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                const int row = p.first + warp_row + 16 * m + lane / 4;
-                const int before[2] = {seen_by(p, row), seen_by(p, row + 8)};
-                const bool masked = k0 + KEYS > seen_by(p, p.first + warp_row + 16 * m);
+                const int first = warp_low + 16 * m, row = first + lane / 4;
+                const int from[2] = {view.from(row), view.from(row + 8)};
+                const int before[2] = {view.before(row), view.before(row + 8)};
+                const bool masked = !view.all(first, first + 15, k0, k0 + KEYS - 1), capped = t.soft_cap > 0;
+                if (capped)
+                    cap_scores(scores[m], t.scale / t.soft_cap, t.soft_cap);
+                const float scale = capped ? LOG2_E : t.scale * LOG2_E;
 #pragma unroll
                 for (int j = 0; j < N8; j++)
 #pragma unroll
                     for (int e = 0; e < 4; e++) {
                         const int key = k0 + 8 * j + lane % 4 * 2 + e % 2;
                         scores[m][j][e] *= scale;
-                        if (masked && key >= before[e / 2])
+                        if (masked && (key < from[e / 2] || key >= before[e / 2]))
                             scores[m][j][e] = -INFINITY;
                     }
 #pragma unroll
@@ -206,7 +205,9 @@ __global__ void __launch_bounds__(float_cut<DIM>::THREADS) float_forward_kernel(
         return;
     float *keys = queries + ROWS * PITCH<float, DIM>, *values = keys + KEYS * PITCH<float, DIM>;
     const int thread = (int)threadIdx.x, lane = thread % ROW_LANES, mine = thread / ROW_LANES;
-    const int row = p.first + mine, before = seen_by(p, row), end = seen_by(p, p.first + ROWS - 1);
+    const sight view = sight_of(t, p);
+    const int row = p.first + mine, low = p.shared + p.first;
+    const int begin = view.from(low) / KEYS * KEYS, end = view.before(min(low + ROWS, view.n) - 1);
     const int64_t q_column = (int64_t)p.head * t.head_dim;
     const int64_t kv_column = (int64_t)(p.head / (t.n_heads / t.n_kv_heads)) * t.head_dim;
     const head_rows<float> q = rows_of<float>(f.q, p, t.q_stride, q_column, 0);
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(float_cut<DIM>::THREADS) float_forward_kernel(
     for (int i = 0; i < DIM / 32; i++)
         sums[i] = {0, 0, 0, 0};
     load_tile<float, DIM, ROWS, THREADS>(queries, q, p.first, t.head_dim, t.vectors, thread);
-    for (int k0 = 0; k0 < end; k0 += KEYS) {
+    for (int k0 = begin; k0 < end; k0 += KEYS) {
         load_tile<float, DIM, KEYS, THREADS>(keys, k, k0, t.head_dim, t.vectors, thread);
         load_tile<float, DIM, KEYS, THREADS>(values, v, k0, t.head_dim, t.vectors, thread);
         copy_async_commit();
@@ -228,7 +229,9 @@ __global__ void __launch_bounds__(float_cut<DIM>::THREADS) float_forward_kernel(
         float_scores<DIM>(scores, queries + mine * PITCH<float, DIM>, keys);
 #pragma unroll
         for (int e = 0; e < cut::EACH; e++) {
-            scores[e] = k0 + lane + ROW_LANES * e < before ? scores[e] * t.scale : -INFINITY;
+            scores[e] = view.one(p.shared + row, k0 + lane + ROW_LANES * e)
+                            ? float_score(scores[e], t.scale, t.soft_cap)
+                            : -INFINITY;
             top = fmaxf(top, scores[e]);
         }
 #pragma unroll

@@ -38,8 +38,9 @@ struct attention_task {
     int64_t n_seqs, n_tokens, q_stride, kv_stride;
     int tiles; /* of the longest sequence */
     int n_shared, n_heads, n_kv_heads, head_dim;
-    float scale;
-    bool vectors;
+    float scale, soft_cap; /* 0: none */
+    int window;            /* INT32_MAX: all */
+    bool bidirectional, vectors;
 };
 
 /* One block's tile: which rows of which head of which sequence. */
@@ -63,6 +64,40 @@ __device__ __forceinline__ tile_place place_of(const attention_task &t, int n_he
     p.first = (LATE ? t.tiles - 1 - which : which) * rows;
     p.shared = seq > 0 ? t.n_shared : 0;
     return p;
+}
+
+/* Which keys a query sees. Positions are those of head_rows, shared tokens first; a query past the end sees none. */
+struct sight {
+    int n, window;
+    bool bidirectional;
+
+    __device__ __forceinline__ int from(int query) const
+    {
+        return max(0, query - window + 1);
+    }
+    __device__ __forceinline__ int before(int query) const
+    {
+        return query >= n ? 0 : bidirectional ? n : query + 1;
+    }
+    __device__ __forceinline__ bool one(int query, int key) const
+    {
+        return key >= from(query) && key < before(query);
+    }
+    /* Of queries and keys first .. last: whether any sees any, whether all see all. */
+    __device__ __forceinline__ bool any(int first_query, int last_query, int first_key, int last_key) const
+    {
+        return (bidirectional || first_key <= last_query) && first_query - last_key < window;
+    }
+    __device__ __forceinline__ bool all(int first_query, int last_query, int first_key, int last_key) const
+    {
+        return max(last_query, last_key) < n && (bidirectional || last_key <= first_query) &&
+               last_query - first_key < window;
+    }
+};
+
+__device__ __forceinline__ sight sight_of(const attention_task &t, const tile_place &p)
+{
+    return {p.shared + p.n, t.window, t.bidirectional};
 }
 
 /* --- rows to and from shared memory --------------------------------------------------------------------- */
@@ -212,6 +247,34 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void clear(float (&s
             sums[i][j] = 0;
 }
 
+__device__ __forceinline__ float soft_tanh(float x, float)
+{
+    return tanhf(x);
+}
+
+/* Within 2^-22: enough where scores come from products of bf16. */
+__device__ __forceinline__ float soft_tanh(float x, uint16_t)
+{
+    return 1 - __fdividef(2, exp2_approx(x * (2 * LOG2_E)) + 1);
+}
+
+/* Products become capped scores: most tanh(rate x). */
+template <int N8> __device__ __forceinline__ void cap_scores(float (&scores)[N8][4], float rate, float most)
+{
+#pragma unroll
+    for (int j = 0; j < N8; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            scores[j][e] = most * soft_tanh(rate * scores[j][e], uint16_t(0));
+}
+
+/* The same of one in float; cap 0: none. */
+__device__ __forceinline__ float float_score(float dot, float scale, float cap)
+{
+    const float score = dot * scale;
+    return cap > 0 ? cap * soft_tanh(score / cap, 0.0f) : score;
+}
+
 /* One tile of scores becomes probabilities against the highest score so far, `most`, in powers of two; returns what the
  * sums so far are to be multiplied by. `total` is of this thread's columns only. */
 template <int N8>
@@ -333,16 +396,24 @@ static inline sc_status attention_check(const attention_shape *s, const char *op
     if (s->n_shared < 0 || s->n_shared > attention_longest(s))
         return sc_fail(SC_INTERNAL, "%s: %lld shared tokens are more than the first sequence has", op,
                        (long long)s->n_shared);
+    if (s->window < 0 || !(s->soft_cap >= 0) || (s->bidirectional && (s->window > 0 || s->n_shared > 0)))
+        return sc_fail(SC_INTERNAL,
+                       "%s: a window of %lld and a soft cap of %g must not be negative, and a bidirectional "
+                       "sequence has neither a window nor shared tokens",
+                       op, (long long)s->window, (double)s->soft_cap);
     return SC_OK;
 }
 
 /* The task, with tiles of `rows` rows. */
 static inline attention_task attention_task_of(const attention_shape *s, int rows, bool vectors)
 {
-    return {s->cu_seqlens,    s->n_seqs,    s->n_tokens,
-            s->q_stride,      s->kv_stride, (int)blocks_of(attention_longest(s), rows),
-            (int)s->n_shared, s->n_heads,   s->n_kv_heads,
-            s->head_dim,      s->scale,     vectors};
+    const int64_t longest = attention_longest(s);
+    const int window = s->window > 0 && s->window < INT32_MAX ? (int)s->window : INT32_MAX;
+    return {s->cu_seqlens,    s->n_seqs,        s->n_tokens,
+            s->q_stride,      s->kv_stride,     (int)blocks_of(longest, rows),
+            (int)s->n_shared, s->n_heads,       s->n_kv_heads,
+            s->head_dim,      s->scale,         s->soft_cap,
+            window,           s->bidirectional, vectors};
 }
 
 /* Whether rows at strides of `q` and `kv` elements may be copied 16 bytes at a time; `pointers` are or-ed together. */

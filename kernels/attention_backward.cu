@@ -1,4 +1,4 @@
-/* attention_backward: gradients of the causal attention. Twin of src/device/cpu/attention_backward.c.
+/* attention_backward: gradients of the attention. Twin of src/device/cpu/attention_backward.c.
  *
  * The probabilities are computed again from the scores and lse (FlashAttention-2, Dao 2023); with D_i = dout_i . out_i,
  *
@@ -79,6 +79,7 @@ template <class T> __global__ void __launch_bounds__(128) dots_kernel(dots_task 
 /* What a block keeps and what it passes. Queries have lse and dots beside them. */
 template <class T> struct both_sides {
     tile_place p;
+    sight view;
     head_rows<T> mine_a, mine_b, theirs_a, theirs_b;
     int64_t out_column, out_stride, query_column;
     const float *lse, *dots; /* of the head's queries */
@@ -107,8 +108,15 @@ __device__ __forceinline__ both_sides<T> sides_of(const backward_task &b, int ro
     s.lse = b.lse + query_head * t.n_tokens + s.p.start;
     s.dots = b.dots + query_head * t.n_tokens + s.p.start;
     s.heads = KEYS ? group : 1;
-    s.begin = KEYS ? s.p.first / step * step : 0;
-    s.end = KEYS ? s.p.n : min(s.p.first + rows, s.p.n);
+    s.view = sight_of(t, s.p);
+    const int last = min(s.p.first + rows, s.p.n) - 1;
+    if (KEYS) {
+        s.begin = t.bidirectional ? 0 : s.p.first / step * step;
+        s.end = (int)min((int64_t)last + t.window, (int64_t)s.p.n);
+    } else {
+        s.begin = s.view.from(s.p.first) / step * step;
+        s.end = s.view.before(last);
+    }
     return s;
 }
 
@@ -126,9 +134,11 @@ __device__ __forceinline__ void advance(both_sides<T> &s, int &at, int step, con
     s.dots += t.n_tokens;
 }
 
-__device__ __forceinline__ bool sees(int query, int key, int n)
+/* The derivative of cap tanh(x / cap), by its value. */
+__device__ __forceinline__ float cap_slope(float score, float cap)
 {
-    return key <= query && query < n;
+    const float part = __fdividef(score, cap);
+    return __fmaf_rn(-part, part, 1.0f);
 }
 
 /* KEYS: mine are keys. A, B: which gradients of mine are wanted. */
@@ -146,7 +156,8 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
     uint16_t *mine_b = mine_a + ROWS * LINE, *theirs = mine_b + ROWS * LINE;
     const int thread = (int)threadIdx.x, lane = thread % 32, warp_row = thread / 32 * 16;
     const int row = s.p.first + warp_row + lane / 4; /* and row + 8 */
-    const float scale = t.scale * LOG2_E;
+    const bool capped = t.soft_cap > 0;
+    const float scale = capped ? LOG2_E : t.scale * LOG2_E;
 
     /* lse and dots of theirs lie behind the rows, in the padding. */
     auto load_theirs = [&](int stage, int at) {
@@ -199,7 +210,8 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
         const uint16_t *theirs_a = theirs + 2 * (step % STAGES) * STEP * LINE,
                        *theirs_b = theirs_a + STEP * LINE;
         const int low = s.p.first + warp_row, high = low + 15; /* this warp's rows */
-        if (KEYS ? at + STEP > low : at <= high) {
+        const int end = at + STEP - 1;
+        if (KEYS ? s.view.any(at, end, low, high) : s.view.any(low, high, at, end)) {
             float p[N8][4], ds[N8][4];
             clear(p);
             clear(ds);
@@ -217,7 +229,9 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
                                        16 * d);
                 }
             }
-            const bool masked = KEYS ? high > at || at + STEP > s.p.n : at + STEP > low + 1 || high >= s.p.n;
+            const bool masked = !(KEYS ? s.view.all(at, end, low, high) : s.view.all(low, high, at, end));
+            if (capped)
+                cap_scores(p, t.scale / t.soft_cap, t.soft_cap);
 #pragma unroll
             for (int j = 0; j < N8; j++)
 #pragma unroll
@@ -228,11 +242,15 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
                     const float dot =
                         KEYS ? *(const float *)(theirs_b + column * LINE + DIM) : row_dot[e / 2];
                     const int mine = row + e / 2 * 8;
-                    p[j][e] = exp2_approx(__fmaf_rn(p[j][e], scale, -lse));
-                    if (masked && !(KEYS ? sees(other, mine, s.p.n) : sees(mine, other, s.p.n)))
+                    const float score = p[j][e];
+                    p[j][e] = exp2_approx(__fmaf_rn(score, scale, -lse));
+                    if (masked && !(KEYS ? s.view.one(other, mine) : s.view.one(mine, other)))
                         p[j][e] = 0;
-                    if (A)
+                    if (A) {
                         ds[j][e] = p[j][e] * (ds[j][e] - dot);
+                        if (capped)
+                            ds[j][e] *= cap_slope(score, t.soft_cap);
+                    }
                 }
 #pragma unroll
             for (int j = 0; j < STEP / 16; j++) {
@@ -312,9 +330,12 @@ __global__ void __launch_bounds__(float_backward_cut<DIM>::THREADS, 1) float_bac
         for (int e = 0; e < cut::EACH; e++) {
             const int other = at + lane + ROW_LANES * e, query = KEYS ? other : row, key = KEYS ? row : other;
             float weight = 0, slope = 0;
-            if (sees(query, key, s.p.n)) {
-                weight = expf(p[e] * t.scale - s.lse[query]);
+            if (s.view.one(query, key)) {
+                const float score = float_score(p[e], t.scale, t.soft_cap);
+                weight = expf(score - s.lse[query]);
                 slope = weight * (ds[e] - s.dots[query]);
+                if (t.soft_cap > 0)
+                    slope *= cap_slope(score, t.soft_cap);
             }
             ps[mine][lane + ROW_LANES * e] = weight;
             dss[mine][lane + ROW_LANES * e] = slope;

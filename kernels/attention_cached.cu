@@ -36,7 +36,7 @@ struct cached_task {
     const int64_t *kv_offsets;
     int64_t n_queries, q_stride, cache_stride;
     int n_heads, n_kv_heads, head_dim, splits;
-    float scale;
+    float scale, soft_cap;
     bool vectors;
     void *out;
     const void *q, *k, *v;
@@ -205,7 +205,8 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kern
         __syncthreads(); /* the warps' rows take the queries' place */
     }
 
-    const float scale = t.scale * LOG2_E;
+    const bool capped = t.soft_cap > 0;
+    const float scale = capped ? LOG2_E : t.scale * LOG2_E;
     float sums[DIM / 8][4], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
     clear(sums);
     const int step = CACHED_WARPS * ROWS;
@@ -233,6 +234,8 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kern
             multiply_rows<DIM>(scores, cut::QUERIES_STAY ? left : stay[cut::QUERIES_STAY ? 0 : d], keys,
                                16 * d);
         }
+        if (capped)
+            cap_scores(scores, t.scale / t.soft_cap, t.soft_cap);
 #pragma unroll
         for (int j = 0; j < N8; j++)
 #pragma unroll
@@ -343,7 +346,7 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) float_cache
 #pragma unroll
                 for (int other = 16; other > 0; other /= 2)
                     dot += __shfl_xor_sync(0xffffffffu, dot, other);
-                scores[r] = at + r < p.to ? dot * t.scale : -INFINITY;
+                scores[r] = at + r < p.to ? float_score(dot, t.scale, t.soft_cap) : -INFINITY;
                 top = fmaxf(top, scores[r]);
             }
             const float base = top == -INFINITY ? 0 : top, shrink = expf(most[h] - base);
@@ -430,6 +433,9 @@ sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void 
     if (shape->n_kv_heads < 1 || shape->n_heads % shape->n_kv_heads)
         return sc_fail(SC_INTERNAL, "attention_cached: %d heads do not divide into %d key heads",
                        (int)shape->n_heads, (int)shape->n_kv_heads);
+    if (!(shape->soft_cap >= 0))
+        return sc_fail(SC_INTERNAL, "attention_cached: a soft cap of %g must not be negative",
+                       (double)shape->soft_cap);
     if (shape->n_queries <= 0)
         return SC_OK;
     const int splits = splits_of(shape), dim = shape->head_dim;
@@ -447,6 +453,7 @@ sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void 
                            dim,
                            splits,
                            shape->scale,
+                           shape->soft_cap,
                            vectors,
                            out,
                            q,

@@ -32,7 +32,8 @@ typedef enum pooling { POOL_MEAN = 0, POOL_LAST = 1 } pooling;
 typedef enum activation { ACT_SILU = 0, ACT_GELU_TANH = 1 } activation;
 
 /* Packed variable-length attention. Row t of q, k, v is token t; sequence s owns the rows
- * cu_seqlens[s] .. cu_seqlens[s+1]-1 and sees none of the others; causal inside. */
+ * cu_seqlens[s] .. cu_seqlens[s+1]-1 and sees none of the others; causal inside, unless it is said to be bidirectional.
+ * What is 0 from n_shared on is left out. */
 typedef struct attention_shape {
     const int32_t *cu_seqlens; /* [n_seqs + 1], host and device readable, starts at 0 */
     int64_t n_seqs, n_tokens;
@@ -41,6 +42,9 @@ typedef struct attention_shape {
     int64_t q_stride, kv_stride;           /* elements between tokens (rows of q/out/dout and of k/v) */
     float scale;                           /* head_dim^-0.5 in the Llama family */
     int64_t n_shared; /* forward only: every sequence sees the first n_shared tokens of the first one, too */
+    int64_t window;   /* causal only: a token sees itself and the window - 1 before it, shared ones first */
+    float soft_cap;   /* scores become soft_cap * tanh(score / soft_cap) (Gemma-2) */
+    bool bidirectional; /* every token sees its whole sequence (BERT); without shared tokens */
 } attention_shape;
 
 /* Rows for nearest_update: as they are, less a mean that is the same for rows and centres, and the lengths of the
@@ -121,6 +125,7 @@ typedef struct attention_cached_shape {
     int32_t n_heads, n_kv_heads, head_dim;
     int64_t q_stride, cache_stride; /* elements between queries; between cache rows */
     float scale;
+    float soft_cap; /* as above; 0: none */
 } attention_cached_shape;
 
 typedef struct adamw_options {

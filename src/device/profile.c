@@ -46,7 +46,12 @@ static double pairs_of(const attention_shape *s)
     double pairs = 0;
     for (int64_t i = 0; i < s->n_seqs; i++) {
         const double n = s->cu_seqlens[i + 1] - s->cu_seqlens[i];
-        pairs += 0.5 * n * (n + 1) + (i > 0 ? n * (double)s->n_shared : 0);
+        const double shared = i > 0 ? (double)s->n_shared : 0;
+        /* Query p sees the last `window` of shared + p + 1 keys: all pairs but those that are too far apart. */
+        const double far = s->window > 0 ? shared + n - (double)s->window : 0;
+        const double far_own = s->window > 0 ? shared - (double)s->window : 0;
+        pairs += s->bidirectional ? n * n : 0.5 * n * (n + 1) + n * shared;
+        pairs -= (far > 0 ? 0.5 * far * (far + 1) : 0) - (far_own > 0 ? 0.5 * far_own * (far_own + 1) : 0);
     }
     return pairs;
 }

@@ -1,4 +1,4 @@
-/* attention: causal, grouped queries, packed sequences, with an online softmax (Milakov & Gimelshein 2018; Dao
+/* attention: grouped queries, packed sequences, with an online softmax (Milakov & Gimelshein 2018; Dao
  * et al. 2022), so the matrix of scores never exists.
  *
  * A task takes QUERIES queries of one head against blocks of KEYS keys. Scores are kept transposed,
@@ -8,6 +8,7 @@
 
 typedef struct block {
     int64_t seq, first, length; /* the sequence and its queries, as offsets inside it */
+    int64_t n;                  /* its tokens */
     int32_t head;
 } block;
 
@@ -19,6 +20,7 @@ static block block_at(const attention_shape *shape, int64_t t)
     int64_t rest = t % ((int64_t)shape->n_heads * shape->n_seqs);
     block found = {.seq = rest / shape->n_heads, .head = (int32_t)(rest % shape->n_heads)};
     int64_t n = shape->cu_seqlens[found.seq + 1] - shape->cu_seqlens[found.seq];
+    found.n = n;
     found.first = (per_seq - 1 - which) * QUERIES;
     found.length = n - found.first < QUERIES ? n - found.first : QUERIES;
     return found;
@@ -42,6 +44,12 @@ sc_status attention_check(const attention_shape *shape, const char *name)
         (shape->n_shared > 0 && (shape->n_seqs < 1 || shape->n_shared > shape->cu_seqlens[1])))
         return sc_fail(SC_INTERNAL, "%s: %lld shared tokens are more than the first sequence has", name,
                        (long long)shape->n_shared);
+    if (shape->window < 0 || !(shape->soft_cap >= 0) ||
+        (shape->bidirectional && (shape->window > 0 || shape->n_shared > 0)))
+        return sc_fail(SC_INTERNAL,
+                       "%s: a window of %lld and a soft cap of %g must not be negative, and a bidirectional "
+                       "sequence has neither a window nor shared tokens",
+                       name, (long long)shape->window, (double)shape->soft_cap);
     return SC_OK;
 }
 
@@ -50,7 +58,7 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
 {
     float queries[HEAD_MOST * QUERIES], scores[KEYS * QUERIES], sums[QUERIES * HEAD_MOST];
     float keys[KEYS * HEAD_MOST];
-    float most[QUERIES], total[QUERIES], shrink[QUERIES];
+    float most[QUERIES], base[QUERIES], total[QUERIES], shrink[QUERIES];
     const int64_t dim = shape->head_dim, wide = head_wide(shape->head_dim);
     const int64_t start = shape->cu_seqlens[task.seq], row0 = start + task.first;
     const int64_t kv_head = task.head / (shape->n_heads / shape->n_kv_heads);
@@ -63,8 +71,10 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
         total[i] = 0;
     }
     /* The sequence's own keys, behind those that it shares with the first: k0 < 0. */
-    const int64_t seen = task.first + task.length, shared = task.seq > 0 ? shape->n_shared : 0;
-    for (int64_t k0 = -shared, next; k0 < seen; k0 = next) {
+    const int64_t seen = seen_before(shape, task.first, task.length, task.n);
+    const int64_t shared = task.seq > 0 ? shape->n_shared : 0;
+    const int64_t begin = seen_from(shape, shared + task.first) - shared;
+    for (int64_t k0 = begin, next; k0 < seen; k0 = next) {
         next = k0 + KEYS;
         if (k0 < 0 && next > 0)
             next = 0;
@@ -75,24 +85,26 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
         const float *rows = load_rows(keys, k, type, offset, shape->kv_stride, n, dim, &pitch);
         memset(scores, 0, sizeof scores);
         tile_product(n, QUERIES, dim, rows, pitch, 1, queries, QUERIES, scores, QUERIES);
-        if (k0 >= 0)
-            mask_future(scores, k0, n, task.first, -INFINITY);
+        if (shape->soft_cap > 0)
+            cap_scores(scores, n * QUERIES, shape->soft_cap);
+        mask(scores, shape, k0, n, task.first);
         for (int64_t i = 0; i < QUERIES; i++)
             shrink[i] = most[i];
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < QUERIES; i++)
                 most[i] = scores[j * QUERIES + i] > most[i] ? scores[j * QUERIES + i] : most[i];
         for (int64_t i = 0; i < QUERIES; i++) {
-            shrink[i] = fast_exp(shrink[i] - most[i]);
+            base[i] = most[i] == -INFINITY ? 0 : most[i]; /* nothing seen yet */
+            shrink[i] = fast_exp(shrink[i] - base[i]);
             total[i] *= shrink[i];
         }
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < QUERIES; i++) {
-                float p = fast_exp(scores[j * QUERIES + i] - most[i]);
+                float p = fast_exp(scores[j * QUERIES + i] - base[i]);
                 scores[j * QUERIES + i] = p;
                 total[i] += p;
             }
-        if (k0 > -shared)
+        if (k0 > begin)
             for (int64_t i = 0; i < task.length; i++)
                 for (int64_t d = 0; d < wide; d++)
                     sums[i * wide + d] *= shrink[i];

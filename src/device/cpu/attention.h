@@ -66,12 +66,51 @@ static inline void store_row(void *x, dtype type, int64_t offset, int64_t n, con
         narrow((uint16_t *)x + offset, values, n);
 }
 
-/* scores [n keys from k0][QUERIES from first]: what a query must not see becomes `hidden` */
-static inline void mask_future(float *restrict scores, int64_t k0, int64_t n, int64_t first, float hidden)
+/* scores [n keys from k0][QUERIES from first]: what a query must not see becomes -infinity */
+static inline void mask(float *restrict scores, const attention_shape *shape, int64_t k0, int64_t n,
+                        int64_t first)
 {
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < QUERIES && first + i < k0 + j; i++)
-            scores[j * QUERIES + i] = hidden;
+    for (int64_t j = 0; j < n; j++) {
+        const int64_t own = k0 + j - first; /* the query that is the key's own token */
+        for (int64_t i = 0; !shape->bidirectional && i < QUERIES && i < own; i++)
+            scores[j * QUERIES + i] = -INFINITY;
+        for (int64_t i = own + shape->window > 0 ? own + shape->window : 0; shape->window > 0 && i < QUERIES;
+             i++)
+            scores[j * QUERIES + i] = -INFINITY;
+    }
+}
+
+/* Keys that queries first .. first + length - 1 of a sequence of n tokens see between them: from, and before. */
+static inline int64_t seen_from(const attention_shape *shape, int64_t first)
+{
+    const int64_t from = first - shape->window + 1;
+    return shape->window > 0 && from > 0 ? from : 0;
+}
+
+static inline int64_t seen_before(const attention_shape *shape, int64_t first, int64_t length, int64_t n)
+{
+    return shape->bidirectional ? n : first + length;
+}
+
+/* tanh x to about 2 ulp, by Cephes' tanhf (Moshier); inlined into vector loops, unlike libm's. */
+static inline float fast_tanh(float x)
+{
+    const float y = x < 0 ? -x : x, z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    const float small = p * z * x + x, large = 1.0f - 2.0f / (fast_exp(2 * y) + 1.0f);
+    return y < 0.625f ? small : x < 0 ? -large : large;
+}
+
+/* scores become cap tanh(score / cap) */
+static inline void cap_scores(float *restrict scores, int64_t n, float cap)
+{
+    const float rate = 1.0f / cap;
+    for (int64_t i = 0; i < n; i++)
+        scores[i] = cap * fast_tanh(scores[i] * rate);
 }
 
 #endif

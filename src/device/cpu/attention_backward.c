@@ -1,4 +1,4 @@
-/* attention_backward: gradients of the causal attention. The probabilities are computed again from the scores
+/* attention_backward: gradients of the attention. The probabilities are computed again from the scores
  * and lse (Dao et al. 2022, algorithm 4); with D_i = dout_i . out_i,
  *     dS = P * (dout V^T - D),   dQ = scale dS K,   dK = scale dS^T Q,   dV = P^T dout.
  *
@@ -50,10 +50,19 @@ static void load_queries(query_block *b, const backward *all, int64_t row0, int6
     }
 }
 
+/* The derivatives of cap tanh(x / cap), by its values. */
+static void cap_slopes(float *restrict rates, const float *restrict scores, int64_t n, float cap)
+{
+    const float rate = 1.0f / cap;
+    for (int64_t i = 0; i < n; i++)
+        rates[i] = 1.0f - scores[i] * rate * (scores[i] * rate);
+}
+
 static void backward_head(const backward *all, int64_t seq, int64_t head)
 {
     query_block b;
-    float scores[KEYS * QUERIES], slopes[KEYS * QUERIES], ks[KEYS * HEAD_MOST], vs[KEYS * HEAD_MOST];
+    float scores[KEYS * QUERIES], slopes[KEYS * QUERIES], rates[KEYS * QUERIES], ks[KEYS * HEAD_MOST],
+        vs[KEYS * HEAD_MOST];
     const attention_shape *shape = all->shape;
     const int64_t dim = shape->head_dim, wide = head_wide(dim), start = shape->cu_seqlens[seq];
     const int64_t n = shape->cu_seqlens[seq + 1] - start,
@@ -63,11 +72,12 @@ static void backward_head(const backward *all, int64_t seq, int64_t head)
     memset(dk, 0, (size_t)(n * wide) * sizeof *dk);
     memset(dv, 0, (size_t)(n * wide) * sizeof *dv);
     for (int64_t first = 0; first < n; first += QUERIES) {
-        int64_t length = n - first < QUERIES ? n - first : QUERIES, seen = first + length;
+        int64_t length = n - first < QUERIES ? n - first : QUERIES,
+                seen = seen_before(shape, first, length, n);
         int64_t q_pitch, dout_pitch, k_pitch, v_pitch;
         const float *q, *dout;
         load_queries(&b, all, start + first, length, head, &q, &q_pitch, &dout, &dout_pitch);
-        for (int64_t k0 = 0; k0 < seen; k0 += KEYS) {
+        for (int64_t k0 = seen_from(shape, first); k0 < seen; k0 += KEYS) {
             int64_t keys = seen - k0 < KEYS ? seen - k0 : KEYS;
             int64_t offset = (start + k0) * shape->kv_stride + kv_head * dim;
             const float *k = load_rows(ks, all->k, all->type, offset, shape->kv_stride, keys, dim, &k_pitch);
@@ -76,13 +86,19 @@ static void backward_head(const backward *all, int64_t seq, int64_t head)
             memset(slopes, 0, (size_t)(keys * QUERIES) * sizeof *slopes);
             tile_product(keys, QUERIES, dim, k, k_pitch, 1, b.q_t, QUERIES, scores, QUERIES);
             tile_product(keys, QUERIES, dim, v, v_pitch, 1, b.dout_t, QUERIES, slopes, QUERIES);
-            mask_future(scores, k0, keys, first, -INFINITY);
+            if (shape->soft_cap > 0) {
+                cap_scores(scores, keys * QUERIES, shape->soft_cap);
+                cap_slopes(rates, scores, keys * QUERIES, shape->soft_cap);
+            }
+            mask(scores, shape, k0, keys, first);
             for (int64_t j = 0; j < keys; j++)
                 for (int64_t i = 0; i < QUERIES; i++) {
                     float p = fast_exp(scores[j * QUERIES + i] - b.lse[i]);
                     scores[j * QUERIES + i] = p;
                     slopes[j * QUERIES + i] = p * (slopes[j * QUERIES + i] - b.dot[i]) * shape->scale;
                 }
+            for (int64_t i = 0; shape->soft_cap > 0 && i < keys * QUERIES; i++)
+                slopes[i] *= rates[i];
             tile_product(keys, wide, length, scores, QUERIES, 1, dout, dout_pitch, dv + k0 * wide, wide);
             tile_product(keys, wide, length, slopes, QUERIES, 1, q, q_pitch, dk + k0 * wide, wide);
             tile_product(length, wide, keys, slopes, 1, QUERIES, k, k_pitch, b.dq, wide);

@@ -148,6 +148,8 @@ static void cached_heads(void *out, const void *q, const void *k_cache, const vo
                 scores_of(1, &block, wide, queries + h, scores + h);
         }
         for (int64_t h = 0; h < heads; h++) {
+            if (shape->soft_cap > 0)
+                cap_scores(scores[h], n, shape->soft_cap);
             const float shrink = soften(scores[h], n, &most[h], &total[h]);
             for (int64_t d = 0; from > first && d < wide; d++)
                 sums[h][d] *= shrink;
@@ -182,6 +184,9 @@ sc_status cpu_attention_cached(stream *s, void *out, const void *q, const void *
     if (shape->n_kv_heads < 1 || shape->n_heads % shape->n_kv_heads)
         return sc_fail(SC_INTERNAL, "attention_cached: %d heads do not divide into %d key heads",
                        (int)shape->n_heads, (int)shape->n_kv_heads);
+    if (!(shape->soft_cap >= 0))
+        return sc_fail(SC_INTERNAL, "attention_cached: a soft cap of %g must not be negative",
+                       (double)shape->soft_cap);
     const int64_t group = shape->n_heads / shape->n_kv_heads, pieces = (group + GROUP - 1) / GROUP;
     const int64_t tasks = shape->n_queries * shape->n_kv_heads * pieces;
     const int64_t work =
