@@ -13,8 +13,9 @@ struct Layout {
 // A layout with its inputs and the double-precision twin.
 struct Case {
     Layout layout;
-    int64_t tokens, q_stride, kv_stride, longest = 0, shared = 0;
-    double scale;
+    int64_t tokens, q_stride, kv_stride, longest = 0, shared = 0, window = 0;
+    double scale, soft_cap = 0;
+    bool bidirectional = false;
     Doubles q, k, v;
 
     Case(const Layout &l, dtype type, unsigned seed, double spread = 1.0)
@@ -42,7 +43,28 @@ struct Case {
         s.kv_stride = kv_stride;
         s.scale = float(scale);
         s.n_shared = shared;
+        s.window = window;
+        s.soft_cap = float(soft_cap);
+        s.bidirectional = bidirectional;
         return s;
+    }
+
+    // The rows that row i of the sequence first .. last - 1 sees.
+    std::vector<int64_t> seen_by(int64_t i, int64_t first, int64_t last) const
+    {
+        std::vector<int64_t> seen;
+        for (int64_t j = 0; j < shared && first > 0; j++)
+            seen.push_back(j);
+        for (int64_t j = first; j < (bidirectional ? last : i + 1); j++)
+            seen.push_back(j);
+        if (window > 0 && int64_t(seen.size()) > window)
+            seen.erase(seen.begin(), seen.end() - window);
+        return seen;
+    }
+
+    double capped(double score) const
+    {
+        return soft_cap > 0 ? soft_cap * std::tanh(score / soft_cap) : score;
     }
 
     // out, and lse [head][token]; padding between heads and tokens stays `fill`
@@ -54,27 +76,22 @@ struct Case {
         for (size_t s = 0; s + 1 < layout.cu.size(); s++)
             for (int64_t i = layout.cu[s]; i < layout.cu[s + 1]; i++)
                 for (int h = 0; h < layout.heads; h++)
-                    one(i, h, layout.cu[s], out, lse);
+                    one(i, h, seen_by(i, layout.cu[s], layout.cu[s + 1]), out, lse);
         return out;
     }
 
   private:
-    void one(int64_t i, int h, int64_t first, Doubles &out, Doubles *lse) const
+    void one(int64_t i, int h, const std::vector<int64_t> &seen, Doubles &out, Doubles *lse) const
     {
         const int g = h / (layout.heads / layout.kv_heads), dim = layout.dim;
         const double *query = &q[size_t(i * q_stride + h * dim)];
         Doubles p;
-        std::vector<int64_t> seen;
-        for (int64_t j = 0; j < shared && first > 0; j++)
-            seen.push_back(j);
-        for (int64_t j = first; j <= i; j++)
-            seen.push_back(j);
         double most = -INFINITY, total = 0;
         for (int64_t j : seen) {
             double dot = 0;
             for (int d = 0; d < dim; d++)
                 dot += query[d] * k[size_t(j * kv_stride + g * dim + d)];
-            p.push_back(dot * scale);
+            p.push_back(capped(dot * scale));
             most = std::max(most, p.back());
         }
         for (double &x : p)
@@ -96,6 +113,38 @@ void expect_gradient(Doubles got, Doubles want, dtype type, double factor, const
     got.push_back(0.1);
     want.push_back(0.1);
     expect_close(got, want, type, factor, what);
+}
+
+// Where every query sees many keys, outputs are small against the values that they average, and it is of values that
+// the rounding of probabilities to bf16 takes its share: of two standard deviations here.
+void expect_average(Doubles got, Doubles want, dtype type, const char *what)
+{
+    if (type == DTYPE_BF16) {
+        got.push_back(2);
+        want.push_back(2);
+    }
+    expect_close(got, want, type, 1, what);
+}
+
+// What a layout may ask for besides.
+struct Variant {
+    int64_t window;
+    double soft_cap;
+    bool bidirectional;
+};
+
+const std::vector<Variant> &variants()
+{
+    static const std::vector<Variant> all = {{1, 0, false},   {5, 0, false}, {64, 0.7, false}, {70, 0, false},
+                                             {0, 1.5, false}, {0, 0, true},  {0, 0.9, true}};
+    return all;
+}
+
+void choose(Case &c, const Variant &v)
+{
+    c.window = v.window;
+    c.soft_cap = v.soft_cap;
+    c.bidirectional = v.bidirectional;
 }
 
 std::vector<Layout> layouts()
@@ -215,6 +264,56 @@ TEST_P(Attention, SharedTokensAreSeenByEverySequence)
     }
 }
 
+TEST_P(Attention, WindowsCapsAndBothDirections)
+{
+    for (const Variant &variant : variants())
+        for (const Layout &layout : {Layout{{0, 131, 132, 172}, 2, 1, 64}, Layout{{0, 79}, 1, 1, 19, 2, 1},
+                                     Layout{{0, 70, 140}, 1, 1, 256}}) {
+            SCOPED_TRACE(testing::Message()
+                         << "window " << variant.window << ", cap " << variant.soft_cap
+                         << (variant.bidirectional ? ", bidirectional" : "") << ", heads of " << layout.dim);
+            Case c(layout, type, 73);
+            choose(c, variant);
+            Doubles lse, want = c.forward(&lse);
+            Result got = forward(c);
+            expect_average(got.out, want, type, "out");
+            expect_close(got.lse, lse, DTYPE_F32, 1, "lse");
+        }
+}
+
+// Shared tokens come before a sequence's own, and leave the window first.
+TEST_P(Attention, WindowsReachIntoSharedTokens)
+{
+    for (int64_t window : {1, 30, 100, 150}) {
+        Case c({{0, 130, 131, 260, 290}, 2, 1, 64}, type, 79);
+        c.shared = 100;
+        c.window = window;
+        c.soft_cap = window == 100 ? 2 : 0;
+        Doubles lse, want = c.forward(&lse);
+        Result got = forward(c);
+        expect_close(got.out, want, type, 1, "out");
+        expect_close(got.lse, lse, DTYPE_F32, 1, "lse");
+    }
+}
+
+TEST_P(Attention, BackwardOfVariantsEqualsFiniteDifferences)
+{
+    for (const Variant &variant : {Variant{3, 0.4, false}, Variant{0, 0.6, true}, Variant{1, 0, false}})
+        for (const Layout &layout : {Layout{{0, 7, 7, 12}, 3, 1, 4}, Layout{{0, 37}, 1, 1, 8}}) {
+            SCOPED_TRACE(testing::Message()
+                         << "window " << variant.window << ", " << layout.cu.back() << " tokens");
+            Case c(layout, type, 83, 0.7);
+            choose(c, variant);
+            const Doubles dout = random(c.q.size(), 89);
+            auto loss = [&] { return dot_of(dout, c.forward()); };
+            Gradients got = backward(c, dout);
+            const double factor = type == DTYPE_F32 ? 1 : 8;
+            expect_gradient(got.dq, gradient_of(loss, c.q), type, factor, "dq");
+            expect_gradient(got.dk, gradient_of(loss, c.k), type, factor, "dk");
+            expect_gradient(got.dv, gradient_of(loss, c.v), type, factor, "dv");
+        }
+}
+
 TEST_P(Attention, BackwardEqualsFiniteDifferences)
 {
     for (const Layout &layout : {Layout{{0, 1}, 1, 1, 8}, Layout{{0, 7, 7, 12}, 9, 3, 4},
@@ -236,36 +335,58 @@ TEST_P(Attention, BackwardEqualsFiniteDifferences)
 }
 
 // The formula of the gradient in double, for shapes too large for finite differences.
+static void formula(const Case &c, const Doubles &dout, Doubles &dq, Doubles &dk, Doubles &dv)
+{
+    const Layout &layout = c.layout;
+    const int dim = layout.dim, group = layout.heads / layout.kv_heads;
+    Doubles lse, out = c.forward(&lse);
+    dq.assign(c.q.size(), 0);
+    dk.assign(c.k.size(), 0);
+    dv.assign(c.k.size(), 0);
+    for (size_t s = 0; s + 1 < layout.cu.size(); s++)
+        for (int64_t i = layout.cu[s]; i < layout.cu[s + 1]; i++)
+            for (int64_t j : c.seen_by(i, layout.cu[s], layout.cu[s + 1]))
+                for (int h = 0; h < layout.heads; h++) {
+                    size_t qi = size_t(i * c.q_stride + h * dim),
+                           kj = size_t(j * c.kv_stride + h / group * dim);
+                    double score = 0, slope = 0, dot = 0;
+                    for (int d = 0; d < dim; d++) {
+                        size_t e = size_t(d);
+                        score += c.q[qi + e] * c.k[kj + e];
+                        slope += dout[qi + e] * c.v[kj + e];
+                        dot += dout[qi + e] * out[qi + e];
+                    }
+                    const double capped = c.capped(score * c.scale);
+                    const double rate = c.soft_cap > 0 ? 1 - capped / c.soft_cap * (capped / c.soft_cap) : 1;
+                    const double p = std::exp(capped - lse[size_t(h * c.tokens + i)]);
+                    const double ds = p * (slope - dot) * rate * c.scale;
+                    for (int d = 0; d < dim; d++) {
+                        size_t e = size_t(d);
+                        dv[kj + e] += p * dout[qi + e];
+                        dq[qi + e] += ds * c.k[kj + e];
+                        dk[kj + e] += ds * c.q[qi + e];
+                    }
+                }
+}
+
 TEST_P(Attention, BackwardOverManyBlocks)
 {
-    for (const Layout &layout : {Layout{{0, 230, 231, 300}, 3, 1, 64}, Layout{{0, 150}, 2, 2, 96, 8, 8},
-                                 Layout{{0, 129, 161}, 2, 1, 128}, Layout{{0, 33, 98}, 2, 1, 256}}) {
-        SCOPED_TRACE(testing::Message() << layout.cu.back() << " tokens, heads of " << layout.dim);
+    struct Shape {
+        Layout layout;
+        Variant variant;
+    };
+    for (const auto &[layout, variant] :
+         {Shape{{{0, 230, 231, 300}, 3, 1, 64}, {}}, Shape{{{0, 150}, 2, 2, 96, 8, 8}, {}},
+          Shape{{{0, 129, 161}, 2, 1, 128}, {}}, Shape{{{0, 33, 98}, 2, 1, 256}, {}},
+          Shape{{{0, 150, 171}, 2, 1, 64}, {40, 0, false}}, Shape{{{0, 150, 171}, 2, 1, 64}, {0, 1.5, true}},
+          Shape{{{0, 140}, 1, 1, 128}, {33, 1.5, false}}, Shape{{{0, 9, 80}, 1, 1, 256}, {0, 1.5, true}},
+          Shape{{{0, 101}, 1, 1, 256}, {17, 0, false}}}) {
+        SCOPED_TRACE(testing::Message() << layout.cu.back() << " tokens, heads of " << layout.dim
+                                        << ", window " << variant.window);
         Case c(layout, type, 13);
-        Doubles dout = random(c.q.size(), 17), lse, out = c.forward(&lse);
-        Doubles dq(c.q.size(), 0), dk(c.k.size(), 0), dv(c.k.size(), 0);
-        const int dim = layout.dim, group = layout.heads / layout.kv_heads;
-        for (size_t s = 0; s + 1 < layout.cu.size(); s++)
-            for (int64_t i = layout.cu[s]; i < layout.cu[s + 1]; i++)
-                for (int h = 0; h < layout.heads; h++)
-                    for (int64_t j = layout.cu[s]; j <= i; j++) {
-                        size_t qi = size_t(i * c.q_stride + h * dim),
-                               kj = size_t(j * c.kv_stride + h / group * dim);
-                        double score = 0, slope = 0, dot = 0;
-                        for (int d = 0; d < dim; d++) {
-                            size_t e = size_t(d);
-                            score += c.q[qi + e] * c.k[kj + e];
-                            slope += dout[qi + e] * c.v[kj + e];
-                            dot += dout[qi + e] * out[qi + e];
-                        }
-                        double p = std::exp(score * c.scale - lse[size_t(h * c.tokens + i)]);
-                        for (int d = 0; d < dim; d++) {
-                            size_t e = size_t(d);
-                            dv[kj + e] += p * dout[qi + e];
-                            dq[qi + e] += p * (slope - dot) * c.scale * c.k[kj + e];
-                            dk[kj + e] += p * (slope - dot) * c.scale * c.q[qi + e];
-                        }
-                    }
+        choose(c, variant);
+        Doubles dout = random(c.q.size(), 17), dq, dk, dv;
+        formula(c, dout, dq, dk, dv);
         Gradients got = backward(c, dout);
         const double factor = type == DTYPE_F32 ? 2 : 8;
         expect_close(got.dq, dq, type, factor, "dq");
@@ -348,7 +469,7 @@ TEST_P(Attention, NothingToDo)
     }
     const std::vector<int64_t> no_lists = {0};
     Buffer offsets = upload_array(table, no_lists);
-    attention_cached_shape shape = {nullptr, offsets.as<int64_t>(), 0, 1, 1, 8, 8, 8, 1.0f};
+    attention_cached_shape shape = {nullptr, offsets.as<int64_t>(), 0, 1, 1, 8, 8, 8, 1.0f, 0};
     EXPECT_OK(table->attention_cached(nullptr, x.get(), x.get(), x.get(), x.get(), type, &shape, nullptr));
     EXPECT_EQ(x.values(), Doubles(64, 2));
 }
@@ -358,7 +479,7 @@ TEST_P(Attention, RefusesShapesItCannotServe)
     std::vector<int32_t> cu = {0, 4};
     Case c({cu, 4, 2, 8}, type, 29);
     Tensor x = tensor(Doubles(4096, 0));
-    for (int wrong = 0; wrong < 4; wrong++) {
+    for (int wrong = 0; wrong < 8; wrong++) {
         if (wrong == 2 && table != cpu_ops())
             continue; // the lengths lie on the card, where nobody reads them before the kernels do
         attention_shape shape = c.shape(cu.data());
@@ -368,8 +489,16 @@ TEST_P(Attention, RefusesShapesItCannotServe)
             shape.n_kv_heads = 3;
         else if (wrong == 2)
             shape.max_seqlen = 3;
-        else
+        else if (wrong == 3)
             shape.n_shared = 5;
+        else if (wrong == 4)
+            shape.window = -1;
+        else if (wrong == 5)
+            shape.soft_cap = -1;
+        else {
+            shape.bidirectional = true;
+            (wrong == 6 ? shape.window : shape.n_shared) = 2;
+        }
         EXPECT_NE(table->attention_forward(nullptr, x.get(), nullptr, x.get(), x.get(), x.get(), type, &shape,
                                            nullptr),
                   SC_OK)
@@ -406,7 +535,8 @@ TEST_P(Attention, CachedEqualsTheLastRowOfAFullPass)
                                         layout.dim,
                                         c.q_stride,
                                         c.kv_stride,
-                                        float(c.scale)};
+                                        float(c.scale),
+                                        0};
         Tensor q = tensor(queries), k = tensor(c.k), v = tensor(c.v),
                out = tensor(Doubles(queries.size(), 0));
         Buffer workspace(table, table->attention_cached_workspace(&shape));
@@ -424,7 +554,7 @@ TEST_P(Attention, CachedServesManyHeadsAndAQueryThatSeesNothing)
     std::vector<int64_t> offsets = {0, 0, 2};
     Buffer d_rows = upload_array(table, rows), d_offsets = upload_array(table, offsets);
     attention_cached_shape shape = {
-        d_rows.as<int32_t>(), d_offsets.as<int64_t>(), 2, heads, 1, dim, heads * dim, dim, 0.2f};
+        d_rows.as<int32_t>(), d_offsets.as<int64_t>(), 2, heads, 1, dim, heads * dim, dim, 0.2f, 0};
     Tensor q = tensor(queries), k = tensor(keys), v = tensor(values),
            out = tensor(Doubles(queries.size(), 5));
     Buffer workspace(table, table->attention_cached_workspace(&shape));
@@ -450,9 +580,10 @@ TEST_P(Attention, CachedServesManyQueries)
     struct Shape {
         int64_t queries;
         int heads, kv_heads, dim, pad;
+        double soft_cap;
     };
-    for (const Shape &x : {Shape{260, 8, 4, 8, 0}, Shape{3, 4, 2, 128, 8}, Shape{2, 34, 2, 96, 1},
-                           Shape{2, 2, 1, 256, 0}, Shape{12, 3, 3, 20, 0}}) {
+    for (const Shape &x : {Shape{260, 8, 4, 8, 0, 0}, Shape{3, 4, 2, 128, 8, 0.8}, Shape{2, 34, 2, 96, 1, 0},
+                           Shape{2, 2, 1, 256, 0, 1.2}, Shape{12, 3, 3, 20, 0, 0}}) {
         SCOPED_TRACE(testing::Message() << x.queries << " queries, heads of " << x.dim);
         const int64_t rows = 90, q_stride = x.heads * x.dim + x.pad, kv_stride = x.kv_heads * x.dim + x.pad;
         const Doubles queries = random(size_t(x.queries * q_stride), 59);
@@ -477,7 +608,8 @@ TEST_P(Attention, CachedServesManyQueries)
                                               x.dim,
                                               q_stride,
                                               kv_stride,
-                                              float(scale)};
+                                              float(scale),
+                                              float(x.soft_cap)};
         Tensor q = tensor(queries), k = tensor(keys), v = tensor(values),
                out = tensor(Doubles(queries.size(), 0));
         Buffer workspace(table, table->attention_cached_workspace(&shape));
@@ -494,7 +626,10 @@ TEST_P(Attention, CachedServesManyQueries)
                     double score = 0;
                     for (size_t d = 0; d < size_t(x.dim); d++)
                         score += queries[at + d] * keys[row + d];
-                    const double p = std::exp(score * scale);
+                    score *= scale;
+                    if (x.soft_cap > 0)
+                        score = x.soft_cap * std::tanh(score / x.soft_cap);
+                    const double p = std::exp(score);
                     total += p;
                     for (size_t d = 0; d < size_t(x.dim); d++)
                         want[at + d] += p * values[row + d];
