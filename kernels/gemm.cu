@@ -1,9 +1,10 @@
 /* gemm: C = alpha op(A) op(B) + beta C, accumulated in float. Twin of src/device/cpu/gemm.c.
  *
- * cuBLASLt does it where the driver's machine has it (gemm_lt.cu); the kernel here takes what that does not: mixed types,
- * machines without the library, and the emulator. A block computes GEMM_TILE x GEMM_TILE, a thread 4 x 4 of them. */
+ * Few rows of bf16 go to gemv.cu; cuBLASLt does the rest where the driver's machine has it (gemm_lt.cu), and without it bf16
+ * goes to gemm_bf16.cu. The kernel here takes what is left: mixed types, and floats where the library is absent. A block
+ * computes GEMM_TILE x GEMM_TILE, a thread 4 x 4 of them. */
 #include "elements.cuh"
-#include "gemm_lt.h"
+#include "gemm.h"
 #include "launch.cuh"
 
 enum { GEMM_TILE = 64, GEMM_DEPTH = 16, GEMM_SIDE = 16, GEMM_EACH = 4, GEMM_THREADS = 256 };
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(GEMM_THREADS) gemm_kernel(gemm_task t)
 {
     SHARED(float, as, [GEMM_DEPTH][GEMM_TILE + 1]);
     SHARED(float, bs, [GEMM_DEPTH][GEMM_TILE + 1]);
-    const int64_t i0 = (int64_t)blockIdx.y * GEMM_TILE, j0 = (int64_t)blockIdx.x * GEMM_TILE;
+    const int64_t across = blocks_of(t.n, GEMM_TILE);
+    const int64_t i0 = blockIdx.x / across * GEMM_TILE, j0 = blockIdx.x % across * GEMM_TILE;
     const int y = (int)threadIdx.x / GEMM_SIDE, x = (int)threadIdx.x % GEMM_SIDE;
     /* Neighbouring threads read neighbouring elements, whichever way the matrix lies. */
     const bool a_down = t.a.row_step == 1, b_across = t.b.column_step == 1;
@@ -64,7 +66,9 @@ __global__ void __launch_bounds__(GEMM_THREADS) gemm_kernel(gemm_task t)
                 for (int j = 0; j < GEMM_EACH; j++)
                     sums[i][j] = __fmaf_rn(as[q][y + GEMM_SIDE * i], bs[q][x + GEMM_SIDE * j], sums[i][j]);
     }
+#pragma unroll
     for (int i = 0; i < GEMM_EACH; i++)
+#pragma unroll
         for (int j = 0; j < GEMM_EACH; j++) {
             const int64_t row = i0 + y + GEMM_SIDE * i, column = j0 + x + GEMM_SIDE * j;
             if (row >= t.m || column >= t.n)
@@ -81,8 +85,7 @@ sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n,
                     const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                     float beta, void *c, dtype c_type, int64_t ldc)
 {
-    const int64_t most = (int64_t)65535 * GEMM_TILE;
-    if (m < 0 || n < 0 || k < 0 || m > most)
+    if (m < 0 || n < 0 || k < 0)
         return sc_fail(SC_INTERNAL, "gemm: impossible shape: [%lld][%lld] times [%lld][%lld]", (long long)m,
                        (long long)k, (long long)k, (long long)n);
     if (lda < (trans_a ? m : k) || ldb < (trans_b ? k : n) || ldc < n)
@@ -93,8 +96,12 @@ sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n,
         return SC_OK;
     const gemm_call call = {trans_a, trans_b, m,      n,   k,    alpha, a,      a_type,
                             lda,     b,       b_type, ldb, beta, c,     c_type, ldc};
-    if (gemm_lt(cuda_stream(s), &call))
-        return SC_OK;
+    if (gemm_few_rows(cuda_stream(s), &call) || gemm_lt(cuda_stream(s), &call) ||
+        gemm_bf16(cuda_stream(s), &call))
+        return launched("gemm");
+    if (blocks_of(m, GEMM_TILE) > INT32_MAX / blocks_of(n, GEMM_TILE))
+        return sc_fail(SC_INTERNAL, "gemm: [%lld][%lld] is too large for one launch", (long long)m,
+                       (long long)n);
     const gemm_task task = {{a, a_type, trans_a ? 1 : lda, trans_a ? lda : 1},
                             {b, b_type, trans_b ? 1 : ldb, trans_b ? ldb : 1},
                             c,
@@ -105,7 +112,7 @@ sc_status cuda_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n,
                             ldc,
                             alpha,
                             beta};
-    const dim3 grid((unsigned)blocks_of(n, GEMM_TILE), (unsigned)blocks_of(m, GEMM_TILE));
+    const dim3 grid = grid_of(blocks_of(m, GEMM_TILE) * blocks_of(n, GEMM_TILE));
     LAUNCH(gemm_kernel, grid, GEMM_THREADS, 0, cuda_stream(s), task);
     return launched("gemm");
 }

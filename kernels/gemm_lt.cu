@@ -1,7 +1,7 @@
 /* gemm_lt: products by cuBLASLt, opened with dlopen: the file that SEEDCORN_CUBLASLT names (PyTorch's wheels bring one,
  * site-packages/nvidia/cublas/lib/libcublasLt.so.12), or the one that the system finds by its name. Without a workspace,
  * as operations never allocate, and in float without TF32. The emulator has no such library. */
-#include "gemm_lt.h"
+#include "gemm.h"
 #include "launch.cuh"
 
 #ifndef __CUDACC__

@@ -151,6 +151,137 @@ TEST_P(Gemm, RefusesLeadingDimensionsThatDoNotFit)
               SC_INTERNAL);
 }
 
+// bf16 by bf16 has ways of its own on a card: few rows, and tiles of two sizes, each aligned and not.
+class GemmBf16 : public DeviceTest
+{
+  protected:
+    // Matrices begin `offset` elements into their memory; what lies between their rows is NaN, which must not matter.
+    void check(const Product &p, dtype c_type, size_t offset = 0) const
+    {
+        SCOPED_TRACE(testing::Message() << p.trans_a << p.trans_b << " " << p.m << "x" << p.n << "x" << p.k
+                                        << " ld " << p.lda << " " << p.ldb << " " << p.ldc << " c " << c_type
+                                        << " offset " << offset << " beta " << p.beta);
+        const Doubles a = matrix(size_a(p), p.trans_a ? p.m : p.k, p.lda, 1, offset);
+        const Doubles b = matrix(size_b(p), p.trans_b ? p.k : p.n, p.ldb, 2, offset);
+        const Doubles c = random_values(offset + size_t(p.m * p.ldc), 3, c_type);
+        const Tensor da = tensor(a), db = tensor(b), dc(table, c_type, c);
+        ASSERT_OK(table->gemm(nullptr, p.trans_a, p.trans_b, p.m, p.n, p.k, float(p.alpha),
+                              da.as<uint16_t>() + offset, DTYPE_BF16, p.lda, db.as<uint16_t>() + offset,
+                              DTYPE_BF16, p.ldb, float(p.beta), dc.as<char>() + offset * dtype_size(c_type),
+                              c_type, p.ldc));
+        const auto from = [&](const Doubles &x) { return Doubles(x.begin() + ptrdiff_t(offset), x.end()); };
+        Doubles want = expected(p, from(a), from(b), from(c));
+        want.insert(want.begin(), c.begin(), c.begin() + ptrdiff_t(offset));
+        expect_close(dc.values(), want, c_type);
+    }
+
+    static Doubles matrix(size_t size, int64_t width, int64_t ld, unsigned seed, size_t offset)
+    {
+        Doubles x = random_values(offset + size, seed, DTYPE_BF16);
+        for (size_t i = 0; i < size; i++)
+            if (int64_t(i) % ld >= width)
+                x[offset + i] = NAN;
+        return x;
+    }
+};
+
+static std::vector<Setting> bf16_settings()
+{
+    std::vector<Setting> all;
+    for (const Setting &setting : settings(&ops::gemm))
+        if (setting.type == DTYPE_BF16)
+            all.push_back(setting);
+    return all;
+}
+INSTANTIATE_TEST_SUITE_P(Tables, GemmBf16, testing::ValuesIn(bf16_settings()), setting_name);
+
+// Around the edges of tiles and of the depth loaded at once, in every orientation.
+TEST_P(GemmBf16, SmallTiles)
+{
+    for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true})
+            for (int64_t pad : {0, 8, 3}) {
+                check(product(trans_a, trans_b, 24, 40, 8, pad), DTYPE_F32);
+                check(product(trans_a, trans_b, 64, 64, 32, pad), DTYPE_BF16);
+                check(product(trans_a, trans_b, 72, 136, 104, pad, -0.5, 1.5), DTYPE_BF16);
+                check(product(trans_a, trans_b, 65, 63, 33, pad, 2, -1), DTYPE_F32);
+            }
+}
+
+// 18 tiles of 128 x 128, in two groups of rows, enough for the emulated card; a real one is given 162.
+TEST_P(GemmBf16, LargeTiles)
+{
+    const int64_t n = std::string(table->name) == "cuda" ? 2184 : 136;
+    for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+            check(product(trans_a, trans_b, 1096, n, 40, 8, 1, 0.5), DTYPE_F32);
+            check(product(trans_a, trans_b, 1027, n - 7, 7, 0), DTYPE_BF16);
+            check(product(trans_a, trans_b, 256, 256, 136, 1, 0.5), DTYPE_F32);
+        }
+}
+
+// One matrix at a time that asynchronous copies cannot read, by its address, its rows or its depth.
+TEST_P(GemmBf16, WhatIsNotAligned)
+{
+    for (bool trans : {false, true}) {
+        check(product(trans, !trans, 48, 40, 64), DTYPE_BF16, 1);
+        check(product(trans, !trans, 48, 40, 64), DTYPE_F32, 4);
+        Product rows = product(trans, trans, 48, 40, 64);
+        rows.lda += 4;
+        check(rows, DTYPE_BF16);
+        rows = product(trans, trans, 48, 40, 64);
+        rows.ldb += 4;
+        check(rows, DTYPE_BF16);
+        rows = product(trans, trans, 48, 40, 64);
+        rows.ldc += 2;
+        check(rows, DTYPE_BF16);
+        Product depth = product(false, true, 48, 40, 60);
+        depth.lda = depth.ldb = 64;
+        check(depth, DTYPE_F32);
+    }
+}
+
+// Rows of a transposed weight: groups of 16 of them, runs of 128 along k, 8 runs a round.
+TEST_P(GemmBf16, FewRows)
+{
+    for (int64_t m : {1, 2, 7, 8, 9, 15, 16, 17})
+        for (int64_t n : {1, 15, 16, 17, 100}) {
+            check(product(false, true, m, n, 8 * (m + n), 0, 1.5, m % 2), DTYPE_F32);
+            check(product(false, true, m, n, 128 * m, 8, 1, m % 2 ? 0 : 0.5), DTYPE_BF16);
+        }
+    check(product(false, true, 3, 20, 2048 + 8), DTYPE_F32);
+    check(product(false, true, 3, 20, 1024), DTYPE_F32, 1);
+}
+
+TEST_P(GemmBf16, ARowOfFewHasTheSameBytesAlone)
+{
+    const int64_t m = 12, n = 40, k = 1160;
+    Tensor a = tensor(random(m * k, 4)), b = tensor(random(n * k, 5));
+    Tensor all = floats(Doubles(m * n, 0)), one = floats(Doubles(n, 0));
+    ASSERT_OK(table->gemm(nullptr, false, true, m, n, k, 1, a.get(), type, k, b.get(), type, k, 0, all.get(),
+                          DTYPE_F32, n));
+    const std::vector<float> batch = all.array<float>();
+    for (int64_t i : {int64_t{0}, int64_t{7}, m - 1}) {
+        ASSERT_OK(table->gemm(nullptr, false, true, 1, n, k, 1, a.as<uint16_t>() + i * k, type, k, b.get(),
+                              type, k, 0, one.get(), DTYPE_F32, n));
+        EXPECT_EQ(one.array<float>(), std::vector<float>(batch.begin() + i * n, batch.begin() + (i + 1) * n))
+            << i;
+    }
+}
+
+TEST_P(GemmBf16, SameBytesTwice)
+{
+    for (int64_t m : {5, 100, 520}) {
+        const int64_t n = 136, k = 200;
+        const Tensor a = tensor(random(m * k, 6)), b = tensor(random(n * k, 7));
+        const Tensor one = tensor(Doubles(m * n, 0)), two = tensor(Doubles(m * n, 1));
+        for (const Tensor *c : {&one, &two})
+            ASSERT_OK(table->gemm(nullptr, false, true, m, n, k, 1, a.get(), type, k, b.get(), type, k, 0,
+                                  c->get(), DTYPE_BF16, n));
+        EXPECT_EQ(one.bytes(), two.bytes()) << m;
+    }
+}
+
 // The ways that cpu_gemm chooses from, one by one, whatever this processor would choose.
 TEST(GemmCpu, PlainPrimitiveAndSgemmAgree)
 {
