@@ -100,6 +100,8 @@ __device__ __forceinline__ double doubt(const assign_task &t, float length2, dou
            (double)t.dim * 0x1p-120;
 }
 
+/* quality: assign_kernel: HMMA */
+/* quality: assign_kernel<true>: LDGSTS.128 */
 template <bool VECTORS> __global__ void __launch_bounds__(TILE_THREADS) assign_kernel(assign_task t)
 {
     SHARED(tile_buffers, buffers, );

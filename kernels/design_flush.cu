@@ -31,6 +31,8 @@ __device__ __forceinline__ double row_squares(const tile_sums &sums, int i, int 
     return total;
 }
 
+/* quality: flush_kernel: HMMA */
+/* quality: flush_kernel<true>: LDGSTS.128 */
 template <bool VECTORS> __global__ void __launch_bounds__(TILE_THREADS) flush_kernel(flush_task t)
 {
     SHARED(tile_buffers, buffers, );

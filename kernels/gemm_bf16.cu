@@ -181,6 +181,8 @@ __device__ __forceinline__ void finish_four(const bf16_task &t, int64_t row, int
         *(uint2 *)((uint16_t *)t.c + at) = make_uint2(bf16_pair(c.x, c.y), bf16_pair(c.z, c.w));
 }
 
+/* quality: gemm_bf16_kernel: HMMA, LDSM, STG.128 */
+/* quality: gemm_bf16_kernel<*, true>: LDGSTS.128 */
 template <int TILE, int STAGES, bool A_ALONG_K, bool B_ALONG_K, bool ALIGNED>
 __global__ void __launch_bounds__(2 * TILE, 256 / TILE) gemm_bf16_kernel(bf16_task t)
 {

@@ -28,6 +28,7 @@ struct gemv_task {
 /* --- kernel -------------------------------------------------------------------------------------------- */
 
 /* HALVES: of eight rows of x. */
+/* quality: gemv_kernel: HMMA, LDG.128 */
 template <int HALVES> __global__ void __launch_bounds__(GEMV_THREADS, 2) gemv_kernel(gemv_task t)
 {
     SHARED(float, parts, [GEMV_WARPS][HALVES * 8][GEMV_PITCH]);

@@ -67,6 +67,8 @@ __device__ __forceinline__ int64_t first_unseen(const nearest_task &t, int64_t f
     return lowest;
 }
 
+/* quality: nearest_kernel: HMMA */
+/* quality: nearest_kernel<true>: LDGSTS.128 */
 template <bool VECTORS> __global__ void __launch_bounds__(TILE_THREADS, 1) nearest_kernel(nearest_task t)
 {
     SHARED(tile_buffers, buffers, );
