@@ -167,10 +167,11 @@ static sc_status choose_table(const char *wanted, const ops **out, char *name, s
     return sc_fail(SC_USAGE, "--device %s is unknown; it is auto, cpu, cuda or cuda:N", wanted);
 }
 
-static sc_status choose_dtype(const char *wanted, dtype *out)
+/* Every card that the kernels run on multiplies bf16. */
+static sc_status choose_dtype(const char *wanted, bool on_host, dtype *out)
 {
     if (!wanted || !strcmp(wanted, "auto")) {
-        *out = cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
+        *out = !on_host || cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
         return SC_OK;
     }
     if (!strcmp(wanted, "fp32")) {
@@ -179,7 +180,7 @@ static sc_status choose_dtype(const char *wanted, dtype *out)
     }
     if (!strcmp(wanted, "bf16")) {
         *out = DTYPE_BF16;
-        if (!cpu_has_bf16())
+        if (on_host && !cpu_has_bf16())
             log_warn("this processor (%s) has no bf16 instructions: bf16 is emulated and slower than fp32",
                      cpu_isa());
         return SC_OK;
@@ -195,7 +196,7 @@ sc_status device_open(const sc_common *common, device **out)
     SC_TRY(sc_alloc(&d, 1, sizeof *d));
     char processor[64];
     SC_TRY(choose_table(common->device, &d->ops, processor, sizeof processor));
-    SC_TRY(choose_dtype(common->dtype, &d->dtype));
+    SC_TRY(choose_dtype(common->dtype, device_on_host(d), &d->dtype));
     SC_TRY(set_threads(common->threads, &d->threads));
     if (*processor) {
         snprintf(d->name, sizeof d->name, "%s (%s)", d->ops->name, processor);
@@ -209,6 +210,11 @@ sc_status device_open(const sc_common *common, device **out)
 cleanup:
     free(d);
     return status;
+}
+
+bool device_on_host(const device *d)
+{
+    return !strcmp(d->ops->name, "cpu");
 }
 
 sc_status device_runs_models(const device *d)

@@ -36,6 +36,9 @@ bool cpu_has_avx512_bf16(void);
  * whose VDPBF16PS does half the operations a cycle of its FMA (measured: 170 and 326 GFLOP/s in oneDNN, docs/benchmarks.md). */
 bool cpu_bf16_is_faster(void);
 
+/* Whether operations work in the memory of this process, so that files may be used where they are mapped. */
+bool device_on_host(const device *d);
+
 /* The CPU table, always present: the build of its files for AVX-512 where the processor has it, else for AVX2. */
 const ops *cpu_ops(void);
 

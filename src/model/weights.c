@@ -107,12 +107,6 @@ static sc_status check_extra(const model *m, const safetensors *files)
 
 /* --- values --------------------------------------------------------------------------------------------- */
 
-/* Every table but cuda's works in the memory of this process. */
-static bool on_host(const model *m)
-{
-    return strcmp(ops_of(m)->name, "cuda") != 0;
-}
-
 static size_t parameter_bytes(const model *m, const parameter *p)
 {
     return (size_t)p->rows * (size_t)p->cols * dtype_size(m->dtype);
@@ -125,7 +119,7 @@ static size_t aligned_bytes(size_t bytes)
 
 static bool usable_in_place(const model *m, const st_tensor *t)
 {
-    return on_host(m) && t->aligned && t->type == st_type_of(m->dtype);
+    return device_on_host(m->device) && t->aligned && t->type == st_type_of(m->dtype);
 }
 
 static sc_status copy_tensor(const model *m, const st_tensor *t, void *to)

@@ -43,11 +43,6 @@ static void add(memory_plan *p, const char *name, int64_t bytes)
     p->bytes += bytes;
 }
 
-static bool on_host(const trainer *t)
-{
-    return strcmp(t->device->ops->name, "cuda") != 0;
-}
-
 /* A checkpoint is written through a copy of its largest tensor; the adapter is one. */
 static int64_t checkpoint_bytes(const trainer *t, const model_memory *of, bool full)
 {
@@ -89,7 +84,13 @@ static sc_status make(trainer *t, const sc_train_options *o, memory_plan *p)
     add(p, "batch", of->batch);
     add(p, "a checkpoint's copy", checkpoint_bytes(t, of, p->task.full));
     p->needed = p->bytes - present;
-    p->available = on_host(t) ? memory_available() : -1;
+    p->available = memory_available();
+    if (!device_on_host(t->device)) {
+        size_t left = 0, all = 0;
+        SC_TRY(t->device->ops->memory_left(&left, &all));
+        p->needed -= checkpoint_bytes(t, of, p->task.full); /* which is the host's */
+        p->available = (int64_t)left;
+    }
 cleanup:
     t->model->recompute = t->o->recompute;
     return status;

@@ -118,4 +118,32 @@ inline const std::vector<const ops *> &present_tables()
     return tables;
 }
 
+// Names the plug-in that --device cuda opens, for as long as it lives. The emulator then hides its memory from the host's
+// own code, as a card does.
+class Plugin
+{
+  public:
+    explicit Plugin(const char *path)
+    {
+        if (const char *before = std::getenv(NAME))
+            before_ = before;
+        setenv(NAME, path, 1);
+        setenv(HIDE, "1", 1);
+    }
+    Plugin(const Plugin &) = delete;
+    Plugin &operator=(const Plugin &) = delete;
+    ~Plugin()
+    {
+        if (before_.empty())
+            unsetenv(NAME);
+        else
+            setenv(NAME, before_.c_str(), 1);
+        unsetenv(HIDE);
+    }
+
+  private:
+    static constexpr const char *NAME = "SEEDCORN_CUDA_PLUGIN", *HIDE = "EMU_HIDE";
+    std::string before_;
+};
+
 #endif

@@ -3,12 +3,17 @@
 // A range starts as NaNs (0xff bytes) between guards of the same: a read of what nobody wrote, or from beside the
 // range, shows in the result, and a write beside it is found after the launch. AddressSanitizer sees each at once, and
 // the use of freed memory, too.
+//
+// With EMU_HIDE=1 a range is a mapping of its own that only kernels and copies can touch: code of the host that follows a
+// pointer of the device, which would do on no card, ends with a segmentation fault at its line.
 #include "emu/streams.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 namespace emu
@@ -31,6 +36,18 @@ std::map<uintptr_t, size_t> &pinned_ranges() // of the host
     static auto *all = new std::map<uintptr_t, size_t>;
     return *all;
 }
+
+// Those that EMU_HIDE asked to hide: begin to the whole mapping.
+struct Mapping {
+    char *base;
+    size_t size;
+};
+std::map<uintptr_t, Mapping> &hidden_ranges()
+{
+    static auto *all = new std::map<uintptr_t, Mapping>;
+    return *all;
+}
+int n_at_work; // pieces of work that are under way, one inside the other
 
 size_t used;
 size_t limit = size_t(16) << 30;
@@ -55,16 +72,38 @@ bool is_unwritten(const char *begin, size_t size)
     return true;
 }
 
+bool hiding()
+{
+    const char *text = std::getenv("EMU_HIDE");
+    return text != nullptr && std::strcmp(text, "1") == 0;
+}
+
+char *map_pages(size_t size)
+{
+    void *memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? nullptr : static_cast<char *>(memory);
+}
+
 char *allocate(size_t size)
 {
     void *memory = nullptr;
-    size_t behind = rounded_up(size) - size + guard_size;
-    if (posix_memalign(&memory, guard_size, guard_size + size + behind) != 0)
+    const bool hidden = hiding();
+    const size_t behind = rounded_up(size) - size + guard_size, all = guard_size + size + behind;
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), pages = (all + page - 1) / page * page;
+    if (hidden)
+        memory = map_pages(pages);
+    else if (posix_memalign(&memory, guard_size, all) != 0)
+        memory = nullptr;
+    if (memory == nullptr)
         return nullptr;
-    fill_bytes(memory, unwritten, guard_size + size + behind);
+    fill_bytes(memory, unwritten, all);
     char *begin = static_cast<char *>(memory) + guard_size;
     poison(memory, guard_size);
     poison(begin + size, behind);
+    if (hidden) {
+        hidden_ranges()[reinterpret_cast<uintptr_t>(begin)] = {static_cast<char *>(memory), pages};
+        mprotect(memory, pages, PROT_NONE);
+    }
     return begin;
 }
 
@@ -72,7 +111,19 @@ void release_range(char *begin, size_t size)
 {
     char *memory = begin - guard_size;
     unpoison(memory, guard_size + rounded_up(size) + guard_size);
-    std::free(memory);
+    auto hidden = hidden_ranges().find(reinterpret_cast<uintptr_t>(begin));
+    if (hidden == hidden_ranges().end()) {
+        std::free(memory);
+        return;
+    }
+    munmap(hidden->second.base, hidden->second.size);
+    hidden_ranges().erase(hidden);
+}
+
+void protect_hidden(int protection)
+{
+    for (const auto &range : hidden_ranges())
+        mprotect(range.second.base, range.second.size, protection);
 }
 
 // Of the device's side of a copy. Unknown memory is the host's.
@@ -190,6 +241,18 @@ void check_guards()
         fill_bytes(begin - guard_size, unwritten, guard_size);
         fill_bytes(begin + size, unwritten, rounded_up(size) - size + guard_size);
     }
+}
+
+void begin_device_work()
+{
+    if (n_at_work++ == 0)
+        protect_hidden(PROT_READ | PROT_WRITE);
+}
+
+void end_device_work()
+{
+    if (--n_at_work == 0)
+        protect_hidden(PROT_NONE);
 }
 
 void set_memory_limit(size_t bytes)

@@ -749,6 +749,23 @@ TEST_F(Emulator, RefusesLaunchesThatNoCardTakes)
     EXPECT_EQ(cudaErrorInvalidConfiguration, cudaGetLastError());
 }
 
+// Kernels and copies reach hidden memory, the host's own code does not.
+TEST_F(Emulator, HidesTheCardsMemoryFromTheHost)
+{
+    setenv("EMU_HIDE", "1", 1);
+    {
+        Device<float> x(std::vector<float>(64, 1.0f)), y(std::vector<float>(64, 2.0f));
+        LAUNCH(scale_add<Bug::none>, 1, 64, 0, nullptr, 64, 3.0f, x, y);
+        EXPECT_EQ(cudaSuccess, cudaGetLastError());
+        EXPECT_EQ(y.values(), std::vector<float>(64, 5.0f));
+        const volatile float *y_on_device = static_cast<float *>(y);
+        EXPECT_DEATH(std::exit(y_on_device[0] == 5), "");
+        EXPECT_EQ(cudaSuccess, cudaMemset(x, 0, 64 * sizeof(float)));
+        EXPECT_EQ(x.values(), std::vector<float>(64, 0.0f));
+    }
+    unsetenv("EMU_HIDE");
+}
+
 TEST_F(Emulator, RefusesEverythingAfterAFailedKernelUntilTheErrorIsFetched)
 {
     Device<float> x(std::vector<float>(64, 1.0f)), y(std::vector<float>(64, 1.0f));

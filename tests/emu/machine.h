@@ -185,6 +185,9 @@ void *warp_object(Arena &arena, int warp, int slot, unsigned phase);
 
 bool in_device_memory(const void *begin, size_t size);
 void check_guards();
+// Around a kernel or a copy: memory that EMU_HIDE hides from the host is there meanwhile.
+void begin_device_work();
+void end_device_work();
 size_t device_memory_used();
 size_t device_memory_limit();
 

@@ -58,10 +58,13 @@ void advance(Timeline &line, uint64_t until)
     while (line.n_done() < until) {
         Timeline::Entry entry = std::move(line.entries.front());
         line.entries.pop_front();
-        if (entry.awaited)
+        if (entry.awaited) {
             advance(*entry.awaited, entry.until);
-        else
+        } else {
+            begin_device_work();
             entry.work.perform();
+            end_device_work();
+        }
     }
 }
 

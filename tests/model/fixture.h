@@ -108,10 +108,10 @@ struct DeviceClose {
 class Opened
 {
   public:
-    explicit Opened(const std::string &folder, const char *type = "fp32")
+    explicit Opened(const std::string &folder, const char *type = "fp32", const char *device_name = "cpu")
     {
         sc_common common = sc_common_default();
-        common.device = "cpu";
+        common.device = device_name;
         common.dtype = type;
         common.threads = 2;
         device *d = nullptr;

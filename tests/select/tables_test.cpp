@@ -11,31 +11,6 @@ extern "C" {
 namespace
 {
 
-// Names the plug-in that --device cuda opens, for as long as it lives.
-class Plugin
-{
-  public:
-    explicit Plugin(const char *path)
-    {
-        if (const char *before = std::getenv(NAME))
-            before_ = before;
-        setenv(NAME, path, 1);
-    }
-    Plugin(const Plugin &) = delete;
-    Plugin &operator=(const Plugin &) = delete;
-    ~Plugin()
-    {
-        if (before_.empty())
-            unsetenv(NAME);
-        else
-            setenv(NAME, before_.c_str(), 1);
-    }
-
-  private:
-    static constexpr const char *NAME = "SEEDCORN_CUDA_PLUGIN";
-    std::string before_;
-};
-
 sc_selector_options options_for(const char *strategy, const char *device, int64_t budget)
 {
     sc_selector_options o = sc_selector_default();
