@@ -16,6 +16,9 @@ if(SC_WERROR)
   list(APPEND SC_WARNINGS -Werror)
   list(APPEND SC_C_WARNINGS -Werror)
 endif()
+# What only OpenMP's pragmas use is unused without them.
+set(SC_NO_OPENMP_WARNINGS -Wno-unknown-pragmas -Wno-unused-variable -Wno-unused-but-set-variable -Wno-unused-parameter
+                          -Wno-unused-function)
 
 add_library(sc_flags INTERFACE)
 target_compile_definitions(sc_flags INTERFACE _GNU_SOURCE SC_BUILD SC_VERSION="${PROJECT_VERSION}")
@@ -43,9 +46,7 @@ function(sc_floor name)
   if(SC_OPENMP)
     target_link_libraries(sc_${name} PUBLIC OpenMP::OpenMP_C)
   else()
-    # What only the pragmas use is unused without them.
-    target_compile_options(sc_${name} PRIVATE -Wno-unknown-pragmas -Wno-unused-variable -Wno-unused-but-set-variable
-                           -Wno-unused-parameter -Wno-unused-function)
+    target_compile_options(sc_${name} PRIVATE ${SC_NO_OPENMP_WARNINGS})
   endif()
   foreach(lower ${ARG_USES})
     if(TARGET sc_${lower})
