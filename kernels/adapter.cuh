@@ -55,7 +55,7 @@ __device__ __forceinline__ bool dropped(const uint4 &numbers, int i, uint32_t li
 template <int ROWS, int COLUMNS, int THREADS, class T, int PITCH>
 __device__ __forceinline__ void load_wide(T (*to)[PITCH], const wide_rows &x, int64_t first, int64_t column)
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     const T *from = (const T *)x.at;
     if (x.vectors) {
         for (int i = (int)threadIdx.x; i < ROWS * (COLUMNS / width); i += THREADS) {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void split_pair(unsigned (&hi)[2], unsigned (&lo)[2],
     lo[1] = second.lo;
 }
 
-__device__ __forceinline__ void split_pair(unsigned (&hi)[2], unsigned (&lo)[2], const uint16_t *at)
+__device__ __forceinline__ void split_pair(unsigned (&hi)[2], unsigned (&lo)[2], const bf16 *at)
 {
     const unsigned pair = *(const unsigned *)at;
     hi[0] = pair << 16;
@@ -243,7 +243,7 @@ template <class T>
 __device__ __forceinline__ void load_eight(float (&to)[UP_EACH], const wide_rows &x, int64_t row,
                                            int64_t column)
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     const T *from = (const T *)x.at + row * x.width + column;
 #pragma unroll
     for (int c = 0; c < UP_EACH; c += width) {
@@ -253,7 +253,7 @@ __device__ __forceinline__ void load_eight(float (&to)[UP_EACH], const wide_rows
         else
 #pragma unroll
             for (int i = 0; i < width; i++)
-                values[i] = !x.vectors && row < x.n && column + c + i < x.width ? as_float(from[c + i]) : 0;
+                values[i] = !x.vectors && row < x.n && column + c + i < x.width ? to_float(from[c + i]) : 0;
 #pragma unroll
         for (int i = 0; i < width; i++)
             to[c + i] = values[i];
@@ -264,7 +264,7 @@ template <class T>
 __device__ __forceinline__ void store_eight(const wide_rows &x, int64_t row, int64_t column,
                                             const float (&from)[UP_EACH])
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     T *to = (T *)x.at + row * x.width + column;
 #pragma unroll
     for (int c = 0; c < UP_EACH; c += width) {
@@ -279,7 +279,7 @@ __device__ __forceinline__ void store_eight(const wide_rows &x, int64_t row, int
 #pragma unroll
             for (int i = 0; i < width; i++)
                 if (row < x.n && column + c + i < x.width)
-                    store_as(to + c + i, values[i]);
+                    to[c + i] = from_float<T>(values[i]);
     }
 }
 

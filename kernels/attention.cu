@@ -15,7 +15,7 @@ template <int DIM> struct forward_cut {
     static constexpr int M = DIM == 64 ? 2 : 1, WARPS = DIM == 256 ? 8 : 4, KEYS = DIM == 256 ? 32 : 64;
     static constexpr int ROWS = 16 * M * WARPS, THREADS = 32 * WARPS;
     static constexpr bool QUERIES_STAY = DIM == 256; /* in shared memory */
-    static constexpr int BYTES = (2 * KEYS + (QUERIES_STAY ? ROWS : 0)) * PITCH<uint16_t, DIM> * 2;
+    static constexpr int BYTES = (2 * KEYS + (QUERIES_STAY ? ROWS : 0)) * PITCH<bf16, DIM> * 2;
 };
 
 /* The same in float: EACH keys a lane. */
@@ -44,19 +44,19 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
 {
     typedef forward_cut<DIM> cut;
     constexpr int M = cut::M, KEYS = cut::KEYS, THREADS = cut::THREADS, N8 = KEYS / 8;
-    DYNAMIC_SHARED(uint16_t, shared);
+    DYNAMIC_SHARED(bf16, shared);
     const attention_task &t = f.t;
     const tile_place p = place_of<true>(t, t.n_heads, cut::ROWS);
     if (p.first >= p.n)
         return;
-    uint16_t *keys = shared, *values = keys + KEYS * PITCH<uint16_t, DIM>;
-    uint16_t *queries = cut::QUERIES_STAY ? values + KEYS * PITCH<uint16_t, DIM> : shared;
+    bf16 *keys = shared, *values = keys + KEYS * PITCH<bf16, DIM>;
+    bf16 *queries = cut::QUERIES_STAY ? values + KEYS * PITCH<bf16, DIM> : shared;
     const int thread = (int)threadIdx.x, lane = thread % 32, warp_row = thread / 32 * 16 * M;
     const int64_t q_column = (int64_t)p.head * t.head_dim;
     const int64_t kv_column = (int64_t)(p.head / (t.n_heads / t.n_kv_heads)) * t.head_dim;
-    const head_rows<uint16_t> q = rows_of<uint16_t>(f.q, p, t.q_stride, q_column, 0);
-    const head_rows<uint16_t> k = rows_of<uint16_t>(f.k, p, t.kv_stride, kv_column, p.shared);
-    const head_rows<uint16_t> v = rows_of<uint16_t>(f.v, p, t.kv_stride, kv_column, p.shared);
+    const head_rows<bf16> q = rows_of<bf16>(f.q, p, t.q_stride, q_column, 0);
+    const head_rows<bf16> k = rows_of<bf16>(f.k, p, t.kv_stride, kv_column, p.shared);
+    const head_rows<bf16> v = rows_of<bf16>(f.v, p, t.kv_stride, kv_column, p.shared);
     const sight view = sight_of(t, p);
 
     float sums[M][DIM / 8][4], most[M][2], total[M][2];
@@ -67,7 +67,7 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
         most[m][0] = most[m][1] = -INFINITY;
         total[m][0] = total[m][1] = 0;
     }
-    load_tile<uint16_t, DIM, cut::ROWS, THREADS>(queries, q, p.first, t.head_dim, t.vectors, thread);
+    load_tile<bf16, DIM, cut::ROWS, THREADS>(queries, q, p.first, t.head_dim, t.vectors, thread);
     copy_async_commit();
     if (!cut::QUERIES_STAY) {
         copy_async_wait<0>();
@@ -82,13 +82,13 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
     const int low = p.shared + p.first,
               warp_low = low + warp_row; /* the block's and the warp's first query */
     const int begin = view.from(low) / KEYS * KEYS, end = view.before(min(low + cut::ROWS, view.n) - 1);
-    load_tile<uint16_t, DIM, KEYS, THREADS>(keys, k, begin, t.head_dim, t.vectors, thread);
+    load_tile<bf16, DIM, KEYS, THREADS>(keys, k, begin, t.head_dim, t.vectors, thread);
     copy_async_commit();
     for (int k0 = begin; k0 < end; k0 += KEYS) {
         const bool seen = view.any(warp_low, warp_low + 16 * M - 1, k0, k0 + KEYS - 1);
         copy_async_wait<0>();
         __syncthreads(); /* the keys are here, and the values before are used up */
-        load_tile<uint16_t, DIM, KEYS, THREADS>(values, v, k0, t.head_dim, t.vectors, thread);
+        load_tile<bf16, DIM, KEYS, THREADS>(values, v, k0, t.head_dim, t.vectors, thread);
         copy_async_commit();
         float scores[M][N8][4];
         if (seen) {
@@ -146,7 +146,7 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
         copy_async_wait<0>();
         __syncthreads(); /* the values are here, and the keys are used up */
         if (k0 + KEYS < end)
-            load_tile<uint16_t, DIM, KEYS, THREADS>(keys, k, k0 + KEYS, t.head_dim, t.vectors, thread);
+            load_tile<bf16, DIM, KEYS, THREADS>(keys, k, k0 + KEYS, t.head_dim, t.vectors, thread);
         copy_async_commit();
         if (seen) {
 #pragma unroll
@@ -183,13 +183,12 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
             if (f.lse && lane % 4 == 0 && row < p.n)
                 f.lse[p.head * t.n_tokens + p.start + row] = most[m][half] * LN_2 + logf(sum);
         }
-        sums_to_tile<DIM>(queries + (warp_row + 16 * m) * PITCH<uint16_t, DIM>, sums[m], inverse[0],
-                          inverse[1]);
+        sums_to_tile<DIM>(queries + (warp_row + 16 * m) * PITCH<bf16, DIM>, sums[m], inverse[0], inverse[1]);
     }
     __syncwarp();
-    uint16_t *out = (uint16_t *)f.out + p.start * t.q_stride + q_column;
-    store_tile<uint16_t, DIM, 16 * M, 32>(out, t.q_stride, queries + warp_row * PITCH<uint16_t, DIM>,
-                                          p.first + warp_row, p.n, t.head_dim, t.vectors, lane);
+    bf16 *out = (bf16 *)f.out + p.start * t.q_stride + q_column;
+    store_tile<bf16, DIM, 16 * M, 32>(out, t.q_stride, queries + warp_row * PITCH<bf16, DIM>,
+                                      p.first + warp_row, p.n, t.head_dim, t.vectors, lane);
 }
 
 template <int DIM>

@@ -10,6 +10,7 @@
 #ifndef SC_KERNELS_ATTENTION_CUH
 #define SC_KERNELS_ATTENTION_CUH
 
+#include "elements.cuh"
 #include "launch.cuh"
 
 enum { HEAD_MOST = 256 };
@@ -148,57 +149,46 @@ __device__ __forceinline__ void store_tile(T *out, int64_t stride, const T *from
 
 /* Left operand: a[i][k] = tile[row + i][column + k]. */
 template <int DIM>
-__device__ __forceinline__ void load_left(unsigned (&a)[4], const uint16_t *tile, int row, int column)
+__device__ __forceinline__ void load_left(unsigned (&a)[4], const bf16 *tile, int row, int column)
 {
     const int lane = (int)threadIdx.x % 32;
-    load_matrix_x4(a, tile + (row + lane % 16) * PITCH<uint16_t, DIM> + column + lane / 16 * 8);
+    load_matrix_x4(a, tile + (row + lane % 16) * PITCH<bf16, DIM> + column + lane / 16 * 8);
 }
 
 /* Two right operands, of the rows' products with other rows: b[p][k][j] = tile[row + 8 p + j][column + k]. */
 template <int DIM>
-__device__ __forceinline__ void load_rows_right(unsigned (&b)[2][2], const uint16_t *tile, int row,
-                                                int column)
+__device__ __forceinline__ void load_rows_right(unsigned (&b)[2][2], const bf16 *tile, int row, int column)
 {
     const int lane = (int)threadIdx.x % 32;
     unsigned r[4];
-    load_matrix_x4(r, tile + (row + lane / 16 * 8 + lane % 8) * PITCH<uint16_t, DIM> + column +
-                          lane / 8 % 2 * 8);
+    load_matrix_x4(r, tile + (row + lane / 16 * 8 + lane % 8) * PITCH<bf16, DIM> + column + lane / 8 % 2 * 8);
     b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
 /* Two right operands, of weighted sums of rows: b[p][k][j] = tile[row + k][column + 8 p + j]. */
 template <int DIM>
-__device__ __forceinline__ void load_columns_right(unsigned (&b)[2][2], const uint16_t *tile, int row,
-                                                   int column)
+__device__ __forceinline__ void load_columns_right(unsigned (&b)[2][2], const bf16 *tile, int row, int column)
 {
     const int lane = (int)threadIdx.x % 32;
     unsigned r[4];
-    load_matrix_x4_trans(r, tile + (row + lane % 16) * PITCH<uint16_t, DIM> + column + lane / 16 * 8);
+    load_matrix_x4_trans(r, tile + (row + lane % 16) * PITCH<bf16, DIM> + column + lane / 16 * 8);
     b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
-}
-
-__device__ __forceinline__ unsigned pack_bf16(float low, float high)
-{
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    unsigned bits;
-    memcpy(&bits, &pair, sizeof bits);
-    return bits;
 }
 
 /* 16 x 16 of the sums, rounded, as the left operand of a product. */
 __device__ __forceinline__ void sums_to_left(unsigned (&a)[4], const float (&left)[4],
                                              const float (&right)[4])
 {
-    a[0] = pack_bf16(left[0], left[1]);
-    a[1] = pack_bf16(left[2], left[3]);
-    a[2] = pack_bf16(right[0], right[1]);
-    a[3] = pack_bf16(right[2], right[3]);
+    a[0] = pair_of(left[0], left[1]);
+    a[1] = pair_of(left[2], left[3]);
+    a[2] = pair_of(right[0], right[1]);
+    a[3] = pair_of(right[2], right[3]);
 }
 
 /* sums[j] += left times rows `row` + 8 j .. of the tile, 16 columns of both. */
 template <int DIM, int N8>
 __device__ __forceinline__ void multiply_rows(float (&sums)[N8][4], const unsigned (&left)[4],
-                                              const uint16_t *tile, int column)
+                                              const bf16 *tile, int column)
 {
 #pragma unroll
     for (int j = 0; j < N8; j += 2) {
@@ -212,7 +202,7 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[N8][4], const unsign
 /* sums += left times rows row .. row + 15 of the tile, all columns. */
 template <int DIM>
 __device__ __forceinline__ void add_weighted(float (&sums)[DIM / 8][4], const unsigned (&left)[4],
-                                             const uint16_t *tile, int row)
+                                             const bf16 *tile, int row)
 {
 #pragma unroll
     for (int j = 0; j < DIM / 8; j += 2) {
@@ -225,16 +215,15 @@ __device__ __forceinline__ void add_weighted(float (&sums)[DIM / 8][4], const un
 
 /* A warp's 16 rows of sums, times `factor` (by half of the rows), to 16 rows of a tile of their own. */
 template <int DIM>
-__device__ __forceinline__ void sums_to_tile(uint16_t *tile, const float (&sums)[DIM / 8][4], float upper,
+__device__ __forceinline__ void sums_to_tile(bf16 *tile, const float (&sums)[DIM / 8][4], float upper,
                                              float lower)
 {
     const int lane = (int)threadIdx.x % 32;
-    uint16_t *to = tile + lane / 4 * PITCH<uint16_t, DIM> + lane % 4 * 2;
+    bf16 *to = tile + lane / 4 * PITCH<bf16, DIM> + lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < DIM / 8; j++) {
-        *(unsigned *)(to + 8 * j) = pack_bf16(sums[j][0] * upper, sums[j][1] * upper);
-        *(unsigned *)(to + 8 * PITCH<uint16_t, DIM> + 8 * j) =
-            pack_bf16(sums[j][2] * lower, sums[j][3] * lower);
+        *(unsigned *)(to + 8 * j) = pair_of(sums[j][0] * upper, sums[j][1] * upper);
+        *(unsigned *)(to + 8 * PITCH<bf16, DIM> + 8 * j) = pair_of(sums[j][2] * lower, sums[j][3] * lower);
     }
 }
 
@@ -253,7 +242,7 @@ __device__ __forceinline__ float soft_tanh(float x, float)
 }
 
 /* Within 2^-22: enough where scores come from products of bf16. */
-__device__ __forceinline__ float soft_tanh(float x, uint16_t)
+__device__ __forceinline__ float soft_tanh(float x, bf16)
 {
     return 1 - __fdividef(2, exp2_approx(x * (2 * LOG2_E)) + 1);
 }
@@ -265,7 +254,7 @@ template <int N8> __device__ __forceinline__ void cap_scores(float (&scores)[N8]
     for (int j = 0; j < N8; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            scores[j][e] = most * soft_tanh(rate * scores[j][e], uint16_t(0));
+            scores[j][e] = most * soft_tanh(rate * scores[j][e], bf16(0));
 }
 
 /* The same of one in float; cap 0: none. */

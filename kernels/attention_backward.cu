@@ -20,7 +20,7 @@
 template <int DIM> struct backward_cut {
     static constexpr int WARPS = DIM == 128 ? 8 : 4, STEP = 32, STAGES = DIM <= 96 ? 2 : 1;
     static constexpr int ROWS = 16 * WARPS, THREADS = 32 * WARPS;
-    static constexpr int BYTES = 2 * (ROWS + STAGES * STEP) * PITCH<uint16_t, DIM> * 2;
+    static constexpr int BYTES = 2 * (ROWS + STAGES * STEP) * PITCH<bf16, DIM> * 2;
     static constexpr bool LEFT_STAYS = DIM == 64; /* mine in registers */
 };
 
@@ -45,16 +45,6 @@ struct dots_task {
 
 /* --- kernels --------------------------------------------------------------------------------------------- */
 
-__device__ __forceinline__ float to_float(float x)
-{
-    return x;
-}
-
-__device__ __forceinline__ float to_float(uint16_t x)
-{
-    return __uint_as_float((unsigned)x << 16);
-}
-
 /* dots[head][token] = dout . out; a warp a head of a token. */
 template <class T> __global__ void __launch_bounds__(128) dots_kernel(dots_task t)
 {
@@ -68,9 +58,7 @@ template <class T> __global__ void __launch_bounds__(128) dots_kernel(dots_task 
         float sum = 0;
         for (int d = lane; d < t.head_dim; d += 32)
             sum = __fmaf_rn(to_float(a[d]), to_float(b[d]), sum);
-#pragma unroll
-        for (int other = 16; other > 0; other /= 2)
-            sum += __shfl_xor_sync(0xffffffffu, sum, other);
+        sum = warp_sum(sum);
         if (lane == 0)
             t.dots[head * t.n_tokens + token] = sum;
     }
@@ -147,13 +135,13 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
 {
     typedef backward_cut<DIM> cut;
     constexpr int ROWS = cut::ROWS, STEP = cut::STEP, STAGES = cut::STAGES, THREADS = cut::THREADS;
-    constexpr int LINE = PITCH<uint16_t, DIM>, N8 = STEP / 8;
-    DYNAMIC_SHARED(uint16_t, mine_a);
+    constexpr int LINE = PITCH<bf16, DIM>, N8 = STEP / 8;
+    DYNAMIC_SHARED(bf16, mine_a);
     const attention_task &t = b.t;
-    both_sides<uint16_t> s = sides_of<uint16_t, KEYS>(b, ROWS, STEP);
+    both_sides<bf16> s = sides_of<bf16, KEYS>(b, ROWS, STEP);
     if (s.p.first >= s.p.n)
         return;
-    uint16_t *mine_b = mine_a + ROWS * LINE, *theirs = mine_b + ROWS * LINE;
+    bf16 *mine_b = mine_a + ROWS * LINE, *theirs = mine_b + ROWS * LINE;
     const int thread = (int)threadIdx.x, lane = thread % 32, warp_row = thread / 32 * 16;
     const int row = s.p.first + warp_row + lane / 4; /* and row + 8 */
     const bool capped = t.soft_cap > 0;
@@ -161,9 +149,9 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
 
     /* lse and dots of theirs lie behind the rows, in the padding. */
     auto load_theirs = [&](int stage, int at) {
-        uint16_t *to_a = theirs + 2 * stage * STEP * LINE, *to_b = to_a + STEP * LINE;
-        load_tile<uint16_t, DIM, STEP, THREADS>(to_a, s.theirs_a, at, t.head_dim, t.vectors, thread);
-        load_tile<uint16_t, DIM, STEP, THREADS>(to_b, s.theirs_b, at, t.head_dim, t.vectors, thread);
+        bf16 *to_a = theirs + 2 * stage * STEP * LINE, *to_b = to_a + STEP * LINE;
+        load_tile<bf16, DIM, STEP, THREADS>(to_a, s.theirs_a, at, t.head_dim, t.vectors, thread);
+        load_tile<bf16, DIM, STEP, THREADS>(to_b, s.theirs_b, at, t.head_dim, t.vectors, thread);
         if (KEYS && thread < STEP) {
             const bool inside = at + thread < s.p.n;
             copy_async4(to_a + thread * LINE + DIM, inside ? s.lse + at + thread : b.lse, inside);
@@ -177,9 +165,9 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
             row_lse[half] = s.lse[row + 8 * half] * LOG2_E;
             row_dot[half] = s.dots[row + 8 * half];
         }
-    load_tile<uint16_t, DIM, ROWS, THREADS>(mine_a, s.mine_a, s.p.first, t.head_dim, t.vectors, thread);
+    load_tile<bf16, DIM, ROWS, THREADS>(mine_a, s.mine_a, s.p.first, t.head_dim, t.vectors, thread);
     if (A)
-        load_tile<uint16_t, DIM, ROWS, THREADS>(mine_b, s.mine_b, s.p.first, t.head_dim, t.vectors, thread);
+        load_tile<bf16, DIM, ROWS, THREADS>(mine_b, s.mine_b, s.p.first, t.head_dim, t.vectors, thread);
     int ahead = s.begin; /* where the rows to be loaded next begin */
     load_theirs(0, ahead);
     copy_async_commit();
@@ -207,8 +195,7 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
                 load_left<DIM>(left_a[cut::LEFT_STAYS ? d : 0], mine_a, warp_row, 16 * d);
                 load_left<DIM>(left_b[cut::LEFT_STAYS ? d : 0], mine_b, warp_row, 16 * d);
             }
-        const uint16_t *theirs_a = theirs + 2 * (step % STAGES) * STEP * LINE,
-                       *theirs_b = theirs_a + STEP * LINE;
+        const bf16 *theirs_a = theirs + 2 * (step % STAGES) * STEP * LINE, *theirs_b = theirs_a + STEP * LINE;
         const int low = s.p.first + warp_row, high = low + 15; /* this warp's rows */
         const int end = at + STEP - 1;
         if (KEYS ? s.view.any(at, end, low, high) : s.view.any(low, high, at, end)) {
@@ -279,17 +266,15 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
         __syncwarp();
         sums_to_tile<DIM>(mine_a + warp_row * LINE, d_a, t.scale, t.scale);
         __syncwarp();
-        store_tile<uint16_t, DIM, 16, 32>((uint16_t *)b.d_a + s.out_column, s.out_stride,
-                                          mine_a + warp_row * LINE, s.p.first + warp_row, s.p.n, t.head_dim,
-                                          t.vectors, lane);
+        store_tile<bf16, DIM, 16, 32>((bf16 *)b.d_a + s.out_column, s.out_stride, mine_a + warp_row * LINE,
+                                      s.p.first + warp_row, s.p.n, t.head_dim, t.vectors, lane);
     }
     if constexpr (B) {
         __syncwarp();
         sums_to_tile<DIM>(mine_b + warp_row * LINE, d_b, 1, 1);
         __syncwarp();
-        store_tile<uint16_t, DIM, 16, 32>((uint16_t *)b.d_b + s.out_column, s.out_stride,
-                                          mine_b + warp_row * LINE, s.p.first + warp_row, s.p.n, t.head_dim,
-                                          t.vectors, lane);
+        store_tile<bf16, DIM, 16, 32>((bf16 *)b.d_b + s.out_column, s.out_stride, mine_b + warp_row * LINE,
+                                      s.p.first + warp_row, s.p.n, t.head_dim, t.vectors, lane);
     }
 }
 
@@ -419,7 +404,7 @@ sc_status cuda_attention_backward(stream *s, void *dq, void *dk, void *dv, const
     if (type == DTYPE_F32)
         LAUNCH(dots_kernel<float>, striding_grid(blocks_of(n, 4)), 128, 0, cuda_stream(s), dots);
     else
-        LAUNCH(dots_kernel<uint16_t>, striding_grid(blocks_of(n, 4)), 128, 0, cuda_stream(s), dots);
+        LAUNCH(dots_kernel<bf16>, striding_grid(blocks_of(n, 4)), 128, 0, cuda_stream(s), dots);
     backward_task b = {{}, dk, dv, q, k, v, dout, lse, (const float *)workspace};
     b.t.vectors = attention_vectors(type, shape->head_dim, shape->q_stride, shape->kv_stride,
                                     (uintptr_t)dq | (uintptr_t)dk | (uintptr_t)dv | (uintptr_t)dout |

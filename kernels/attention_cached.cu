@@ -26,7 +26,7 @@ enum {
 
 /* Rows of the cache that a warp takes at a time. */
 template <int DIM> struct cached_cut {
-    static constexpr int ROWS = DIM == 64 ? 32 : 16, LINE = PITCH<uint16_t, DIM>, WARP_TILE = 2 * ROWS * LINE;
+    static constexpr int ROWS = DIM == 64 ? 32 : 16, LINE = PITCH<bf16, DIM>, WARP_TILE = 2 * ROWS * LINE;
     static constexpr bool QUERIES_STAY = DIM == 256; /* in shared memory */
     static constexpr int BYTES = (CACHED_WARPS * WARP_TILE + (QUERIES_STAY ? GROUP * LINE : 0)) * 2;
 };
@@ -75,7 +75,7 @@ __device__ __forceinline__ cached_place cached_place_of(const cached_task &t, in
     return p;
 }
 
-__device__ __forceinline__ float power(float x, uint16_t)
+__device__ __forceinline__ float power(float x, bf16)
 {
     return exp2_approx(x);
 }
@@ -83,16 +83,6 @@ __device__ __forceinline__ float power(float x, uint16_t)
 __device__ __forceinline__ float power(float x, float)
 {
     return expf(x);
-}
-
-__device__ __forceinline__ void store(uint16_t *to, float x)
-{
-    *to = (uint16_t)pack_bf16(x, 0);
-}
-
-__device__ __forceinline__ void store(float *to, float x)
-{
-    *to = x;
 }
 
 /* What the warps of a block have found, [CACHED_WARPS][HEADS][DIM] sums at `sums`, `pitch` apart from warp to warp, added
@@ -117,8 +107,8 @@ __device__ __forceinline__ void finish(const cached_task &t, const cached_place 
         }
         if (t.splits == 1) {
             /* A query that sees nothing gives zeros. */
-            store((T *)t.out + p.query * t.q_stride + (int64_t)(p.head + head) * t.head_dim + d,
-                  p.from < p.to ? sum / all : 0);
+            ((T *)t.out)[p.query * t.q_stride + (int64_t)(p.head + head) * t.head_dim + d] =
+                from_float<T>(p.from < p.to ? sum / all : 0);
             continue;
         }
         const int64_t at = (p.query * t.n_heads + p.head + head) * t.splits + p.split;
@@ -132,7 +122,7 @@ __device__ __forceinline__ void finish(const cached_task &t, const cached_place 
 
 /* Rows of the cache whose numbers are given (-1: none), to a warp's tile. */
 template <int DIM, int COUNT>
-__device__ __forceinline__ void load_cache(uint16_t *to, const uint16_t *cache, const int *numbers,
+__device__ __forceinline__ void load_cache(bf16 *to, const bf16 *cache, const int *numbers,
                                            const cached_task &t)
 {
     constexpr int PIECES = DIM / 8;
@@ -141,13 +131,13 @@ __device__ __forceinline__ void load_cache(uint16_t *to, const uint16_t *cache, 
     for (int i = lane; i < COUNT * PIECES; i += 32) {
         const int row = i / PIECES, column = i % PIECES * 8, number = numbers[row];
         const bool wanted = number >= 0 && column < t.head_dim;
-        const uint16_t *from = cache + (wanted ? number * t.cache_stride + column : 0);
-        uint16_t *target = to + row * PITCH<uint16_t, DIM> + column;
+        const bf16 *from = cache + (wanted ? number * t.cache_stride + column : 0);
+        bf16 *target = to + row * PITCH<bf16, DIM> + column;
         if (t.vectors)
             copy_async16(target, from, wanted);
         else
             for (int e = 0; e < 8; e++)
-                target[e] = wanted && column + e < t.head_dim ? from[e] : (uint16_t)0;
+                target[e] = wanted && column + e < t.head_dim ? from[e] : (bf16)0;
     }
     copy_async_commit();
 }
@@ -161,8 +151,8 @@ __device__ __forceinline__ void sums_to_two_lefts(unsigned (&high)[4], unsigned 
 #pragma unroll
     for (int e = 0; e < 4; e++) {
         const unsigned lefts = high[e / 2], rights = high[2 + e / 2];
-        rest[0][e] = left[e] - __uint_as_float(e % 2 ? lefts & 0xffff0000u : lefts << 16);
-        rest[1][e] = right[e] - __uint_as_float(e % 2 ? rights & 0xffff0000u : rights << 16);
+        rest[0][e] = left[e] - (e % 2 ? second_of(lefts) : first_of(lefts));
+        rest[1][e] = right[e] - (e % 2 ? second_of(rights) : first_of(rights));
     }
     sums_to_left(low, rest[0], rest[1]);
 }
@@ -171,7 +161,7 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kern
 {
     typedef cached_cut<DIM> cut;
     constexpr int ROWS = cut::ROWS, LINE = cut::LINE, N8 = ROWS / 8;
-    DYNAMIC_SHARED(uint16_t, shared);
+    DYNAMIC_SHARED(bf16, shared);
     SHARED(float, mosts, [CACHED_WARPS][GROUP]);
     SHARED(float, totals, [CACHED_WARPS][GROUP]);
     SHARED(int, all_numbers, [CACHED_WARPS][ROWS]);
@@ -184,16 +174,15 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kern
     if (n == 0 && t.splits > 1)
         return;
     const int32_t *list = t.kv_rows + p.from;
-    uint16_t *keys = shared + warp * cut::WARP_TILE, *values = keys + ROWS * LINE;
-    uint16_t *queries = cut::QUERIES_STAY ? shared + CACHED_WARPS * cut::WARP_TILE : shared;
-    const uint16_t *k = (const uint16_t *)t.k + (int64_t)p.kv_head * t.head_dim;
-    const uint16_t *v = (const uint16_t *)t.v + (int64_t)p.kv_head * t.head_dim;
+    bf16 *keys = shared + warp * cut::WARP_TILE, *values = keys + ROWS * LINE;
+    bf16 *queries = cut::QUERIES_STAY ? shared + CACHED_WARPS * cut::WARP_TILE : shared;
+    const bf16 *k = (const bf16 *)t.k + (int64_t)p.kv_head * t.head_dim;
+    const bf16 *v = (const bf16 *)t.v + (int64_t)p.kv_head * t.head_dim;
 
     /* The queries of the group are rows as far apart as heads are. */
-    const head_rows<uint16_t> q = {(const uint16_t *)t.q + p.query * t.q_stride +
-                                       (int64_t)p.head * t.head_dim,
-                                   t.head_dim, 0, 0, p.heads};
-    load_tile<uint16_t, DIM, GROUP, CACHED_THREADS>(queries, q, 0, t.head_dim, t.vectors, thread);
+    const head_rows<bf16> q = {(const bf16 *)t.q + p.query * t.q_stride + (int64_t)p.head * t.head_dim,
+                               t.head_dim, 0, 0, p.heads};
+    load_tile<bf16, DIM, GROUP, CACHED_THREADS>(queries, q, 0, t.head_dim, t.vectors, thread);
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();
@@ -292,7 +281,7 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kern
                                                                      sums[j][2 * half + 1]};
     }
     __syncthreads();
-    finish<uint16_t, DIM, GROUP>(t, p, (const float *)shared, cut::WARP_TILE / 2, mosts, totals);
+    finish<bf16, DIM, GROUP>(t, p, (const float *)shared, cut::WARP_TILE / 2, mosts, totals);
 }
 
 /* In float a lane has every 32nd element, and a warp FLOAT_ROWS rows at a time. */
@@ -343,9 +332,7 @@ template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) float_cache
 #pragma unroll
                 for (int i = 0; i < EACH; i++)
                     dot = __fmaf_rn(queries[h][i], keys[r][i], dot);
-#pragma unroll
-                for (int other = 16; other > 0; other /= 2)
-                    dot += __shfl_xor_sync(0xffffffffu, dot, other);
+                dot = warp_sum(dot);
                 scores[r] = at + r < p.to ? float_score(dot, t.scale, t.soft_cap) : -INFINITY;
                 top = fmaxf(top, scores[r]);
             }
@@ -399,7 +386,7 @@ template <class T> __global__ void __launch_bounds__(CACHED_THREADS) combine_ker
         float sum = 0;
         for (int i = 0; i < splits; i++)
             sum = __fmaf_rn(power(most[i] - base, T(0)), t.sums[(row * t.splits + i) * t.head_dim + d], sum);
-        store((T *)t.out + query * t.q_stride + head * t.head_dim + d, splits > 0 ? sum / all : 0);
+        ((T *)t.out)[query * t.q_stride + head * t.head_dim + d] = from_float<T>(splits > 0 ? sum / all : 0);
     }
 }
 
@@ -480,8 +467,7 @@ sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void 
     const int64_t rows = blocks_of(shape->n_queries * shape->n_heads, CACHED_WARPS);
     return type == DTYPE_F32
                ? attention_launch("attention_cached", s, combine_kernel<float>, rows, CACHED_THREADS, 0, t)
-               : attention_launch("attention_cached", s, combine_kernel<uint16_t>, rows, CACHED_THREADS, 0,
-                                  t);
+               : attention_launch("attention_cached", s, combine_kernel<bf16>, rows, CACHED_THREADS, 0, t);
 }
 
 size_t cuda_attention_cached_workspace(const attention_cached_shape *shape)

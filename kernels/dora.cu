@@ -80,7 +80,7 @@ __device__ __forceinline__ float gain(float magnitude, float norm)
 
 /* Up to 16 bytes of a row, from `column`; zeros past its end. */
 template <class T>
-__device__ __forceinline__ void load_some(float (&to)[vector_width<T>::N], const scale_task &t, const void *x,
+__device__ __forceinline__ void load_some(float (&to)[vector_width<T>()], const scale_task &t, const void *x,
                                           int64_t row, int64_t column)
 {
     const T *from = (const T *)x + row * t.out + column;
@@ -88,37 +88,37 @@ __device__ __forceinline__ void load_some(float (&to)[vector_width<T>::N], const
         unpack(to, *(const uint4 *)from);
     else
 #pragma unroll
-        for (int i = 0; i < vector_width<T>::N; i++)
-            to[i] = column + i < t.out ? as_float(from[i]) : 0;
+        for (int i = 0; i < vector_width<T>(); i++)
+            to[i] = column + i < t.out ? to_float(from[i]) : 0;
 }
 
 template <class T>
 __device__ __forceinline__ void store_some(const scale_task &t, int64_t row, int64_t column,
-                                           const float (&from)[vector_width<T>::N])
+                                           const float (&from)[vector_width<T>()])
 {
     T *to = (T *)t.y + row * t.out + column;
     if (t.vectors)
         *(uint4 *)to = pack(from);
     else
 #pragma unroll
-        for (int i = 0; i < vector_width<T>::N; i++)
+        for (int i = 0; i < vector_width<T>(); i++)
             if (column + i < t.out)
-                store_as(to + i, from[i]);
+                to[i] = from_float<T>(from[i]);
 }
 
 template <class T>
-__device__ __forceinline__ void load_gains(float (&gains)[vector_width<T>::N], const scale_task &t,
+__device__ __forceinline__ void load_gains(float (&gains)[vector_width<T>()], const scale_task &t,
                                            int64_t column)
 {
 #pragma unroll
-    for (int i = 0; i < vector_width<T>::N; i++)
+    for (int i = 0; i < vector_width<T>(); i++)
         gains[i] = column + i < t.out ? gain(t.magnitude[column + i], t.norm[column + i]) : 0;
 }
 
 /* A thread: 16 bytes of FORWARD_ROWS rows. */
 template <class T> __global__ void __launch_bounds__(DORA_THREADS) forward_kernel(scale_task t)
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     const int64_t column_blocks = blocks_of(t.out, DORA_THREADS * width);
     const int64_t column = (blockIdx.x % column_blocks * DORA_THREADS + threadIdx.x) * width;
     const int64_t first = blockIdx.x / column_blocks * FORWARD_ROWS, end = min(first + FORWARD_ROWS, t.n);
@@ -142,7 +142,7 @@ template <class T> __global__ void __launch_bounds__(DORA_THREADS) forward_kerne
 /* Two threads a row, 16 bytes each; a block is 128 rows high. Sums are taken row by row, then over the 128. */
 template <class T> __global__ void __launch_bounds__(DORA_THREADS) backward_kernel(scale_task t)
 {
-    enum { WIDTH = vector_width<T>::N, SIDES = 2, LINES = DORA_THREADS / SIDES, AHEAD = 4 };
+    enum { WIDTH = vector_width<T>(), SIDES = 2, LINES = DORA_THREADS / SIDES, AHEAD = 4 };
     SHARED(float, sums, [LINES][SIDES * WIDTH + 1]);
     const int side = (int)threadIdx.x % SIDES, line = (int)threadIdx.x / SIDES;
     const int64_t column = ((int64_t)blockIdx.x * SIDES + side) * WIDTH;
@@ -204,7 +204,7 @@ sc_status cuda_dora_norm(stream *s, float *norm, const void *w, dtype w_type, co
     if (w_type == DTYPE_F32)
         LAUNCH(squares_kernel<float>, grid, UP_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(squares_kernel<uint16_t>, grid, UP_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(squares_kernel<bf16>, grid, UP_THREADS, 0, cuda_stream(s), task);
     LAUNCH(length_kernel, grid_of(blocks_of(out, LENGTH_THREADS)), LENGTH_THREADS, 0, cuda_stream(s), norm,
            (const double *)workspace, tiles, out);
     return launched("dora_norm");
@@ -231,7 +231,7 @@ sc_status cuda_dora_forward(stream *s, void *y, bool accumulate, const void *x, 
     if (type == DTYPE_F32)
         LAUNCH(forward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(forward_kernel<uint16_t>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(forward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     return launched("dora_forward");
 }
 
@@ -249,6 +249,6 @@ sc_status cuda_dora_backward(stream *s, void *dx, float *dmagnitude, const void 
     if (type == DTYPE_F32)
         LAUNCH(backward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(backward_kernel<uint16_t>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(backward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     return launched("dora_backward");
 }

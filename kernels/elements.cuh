@@ -9,7 +9,7 @@
 #include "kernels.h"
 #include "portable.cuh"
 
-typedef __nv_bfloat16 bf16;
+typedef uint16_t bf16; /* its bits, as the tensor cores take them */
 
 /* --- one element --------------------------------------------------------------------------------------- */
 
@@ -20,7 +20,7 @@ __device__ __forceinline__ float to_float(float v)
 
 __device__ __forceinline__ float to_float(bf16 v)
 {
-    return __bfloat162float(v);
+    return __uint_as_float((unsigned)v << 16);
 }
 
 /* Rounds to the nearest, ties to even; a NaN stays one. */
@@ -33,7 +33,7 @@ template <> __device__ __forceinline__ float from_float<float>(float v)
 
 template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
 {
-    return __float2bfloat16_rn(v);
+    return __bfloat16_as_ushort(__float2bfloat16_rn(v));
 }
 
 /* For kernels that learn the type as they run. */
@@ -53,7 +53,7 @@ __device__ __forceinline__ void store_float(void *to, dtype type, int64_t i, flo
 /* --- vectors ------------------------------------------------------------------------------------------- */
 
 /* Elements in 16 bytes of the smallest of the types. */
-template <class... Types> constexpr int vector_width()
+template <class... Types> __host__ __device__ constexpr int vector_width()
 {
     return ((sizeof(Types) == sizeof(bf16)) || ...) ? 8 : 4;
 }
@@ -86,6 +86,37 @@ __device__ __forceinline__ unsigned pair_of(float first, float second)
     return (unsigned)__bfloat16_as_ushort(pair.x) | (unsigned)__bfloat16_as_ushort(pair.y) << 16;
 }
 
+/* 16 bytes as floats, and back. */
+__device__ __forceinline__ void unpack(float (&to)[4], uint4 v)
+{
+    to[0] = __uint_as_float(v.x);
+    to[1] = __uint_as_float(v.y);
+    to[2] = __uint_as_float(v.z);
+    to[3] = __uint_as_float(v.w);
+}
+
+__device__ __forceinline__ void unpack(float (&to)[8], uint4 v)
+{
+    const unsigned words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        to[2 * i] = first_of(words[i]);
+        to[2 * i + 1] = second_of(words[i]);
+    }
+}
+
+__device__ __forceinline__ uint4 pack(const float (&from)[4])
+{
+    return make_uint4(__float_as_uint(from[0]), __float_as_uint(from[1]), __float_as_uint(from[2]),
+                      __float_as_uint(from[3]));
+}
+
+__device__ __forceinline__ uint4 pack(const float (&from)[8])
+{
+    return make_uint4(pair_of(from[0], from[1]), pair_of(from[2], from[3]), pair_of(from[4], from[5]),
+                      pair_of(from[6], from[7]));
+}
+
 template <int WIDTH> __device__ __forceinline__ void load_vector(float (&v)[WIDTH], const float *from)
 {
     static_assert(WIDTH == 1 || WIDTH == 2 || WIDTH % 4 == 0, "floats are loaded by one, two or four");
@@ -112,20 +143,16 @@ template <int WIDTH> __device__ __forceinline__ void load_vector(float (&v)[WIDT
     static_assert(WIDTH == 1 || WIDTH == 2 || WIDTH == 4 || WIDTH == 8, "at most 16 bytes");
     if constexpr (WIDTH == 1) {
         v[0] = to_float(from[0]);
+    } else if constexpr (WIDTH == 8) {
+        unpack(v, *(const uint4 *)from);
     } else {
         unsigned pairs[WIDTH / 2];
         if constexpr (WIDTH == 2) {
             pairs[0] = *(const unsigned *)from;
-        } else if constexpr (WIDTH == 4) {
+        } else {
             const uint2 two = *(const uint2 *)from;
             pairs[0] = two.x;
             pairs[1] = two.y;
-        } else {
-            const uint4 four = *(const uint4 *)from;
-            pairs[0] = four.x;
-            pairs[1] = four.y;
-            pairs[2] = four.z;
-            pairs[3] = four.w;
         }
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) {
@@ -159,8 +186,7 @@ template <int WIDTH> __device__ __forceinline__ void store_vector(bf16 *to, cons
     else if constexpr (WIDTH == 4)
         *(uint2 *)to = make_uint2(pair_of(v[0], v[1]), pair_of(v[2], v[3]));
     else
-        *(uint4 *)to =
-            make_uint4(pair_of(v[0], v[1]), pair_of(v[2], v[3]), pair_of(v[4], v[5]), pair_of(v[6], v[7]));
+        *(uint4 *)to = pack(v);
 }
 
 /* --- sums ---------------------------------------------------------------------------------------------- */

@@ -3,7 +3,6 @@
  * Few rows of bf16 go to gemv.cu; cuBLASLt does the rest where the driver's machine has it (gemm_lt.cu), and without it bf16
  * goes to gemm_bf16.cu. The kernel here takes what is left: mixed types, and floats where the library is absent. A block
  * computes GEMM_TILE x GEMM_TILE, a thread 4 x 4 of them. */
-#include "elements.cuh"
 #include "gemm.h"
 #include "launch.cuh"
 
@@ -73,9 +72,7 @@ __global__ void __launch_bounds__(GEMM_THREADS) gemm_kernel(gemm_task t)
             const int64_t row = i0 + y + GEMM_SIDE * i, column = j0 + x + GEMM_SIDE * j;
             if (row >= t.m || column >= t.n)
                 continue;
-            const int64_t at = row * t.ldc + column;
-            const float old = t.beta != 0 ? t.beta * load_as_float(t.c, t.c_type, at) : 0;
-            store_float(t.c, t.c_type, at, t.alpha * sums[i][j] + old);
+            store_product(t.c, t.c_type, row * t.ldc + column, t.alpha, sums[i][j], t.beta);
         }
 }
 

@@ -3,8 +3,7 @@
 #ifndef SC_KERNELS_GEMM_H
 #define SC_KERNELS_GEMM_H
 
-#include "kernels.h"
-#include "portable.cuh"
+#include "elements.cuh"
 
 /* gemm's arguments (device/ops.h). */
 typedef struct gemm_call {
@@ -22,6 +21,14 @@ typedef struct gemm_call {
     dtype c_type;
     int64_t ldc;
 } gemm_call;
+
+/* One element of C; C is not read where beta is 0. */
+__device__ __forceinline__ void store_product(void *c, dtype type, int64_t at, float alpha, float sum,
+                                              float beta)
+{
+    const float old = beta != 0 ? beta * load_as_float(c, type, at) : 0;
+    store_float(c, type, at, alpha * sum + old);
+}
 
 /* gemv.cu: up to 16 rows of bf16 against a transposed bf16 matrix, both of them aligned to 16 bytes. */
 bool gemm_few_rows(cudaStream_t on, const gemm_call *call);

@@ -22,7 +22,7 @@ enum { BF16_DEPTH = 32, PIECE = 8, GROUP = 8, SMALL = 64, LARGE = 128 };
 enum { WARP_COLUMNS = 32, SLAB_ROWS = 16, SLAB_PITCH = WARP_COLUMNS + 8 };
 
 struct bf16_matrix {
-    const uint16_t *at;
+    const bf16 *at;
     int64_t ld;
 };
 
@@ -37,7 +37,7 @@ struct bf16_task {
 
 template <int TILE, int STAGES> union bf16_shared {
     struct {
-        uint16_t a[TILE * BF16_DEPTH], b[TILE * BF16_DEPTH];
+        bf16 a[TILE * BF16_DEPTH], b[TILE * BF16_DEPTH];
     } stages[STAGES];
     float slabs[TILE / 16][SLAB_ROWS][SLAB_PITCH]; /* a warp's, when all products are done */
 };
@@ -59,7 +59,7 @@ template <int TILE, bool ALONG_K> struct bf16_pieces {
         DOWN = THREADS / ACROSS,
         EACH = TILE * BF16_DEPTH / PIECE / THREADS
     };
-    const uint16_t *at; /* the first of the tile that is loaded next */
+    const bf16 *at;     /* the first of the tile that is loaded next */
     int64_t lines_left; /* in the matrix, from its first line on */
     int line, k;        /* of it, in the tile */
 };
@@ -79,7 +79,7 @@ __device__ __forceinline__ bf16_pieces<TILE, ALONG_K> first_pieces(bf16_matrix x
 }
 
 /* Up to eight elements, zeros after them. */
-__device__ __forceinline__ uint4 gather(const uint16_t *from, int64_t count)
+__device__ __forceinline__ uint4 gather(const bf16 *from, int64_t count)
 {
     unsigned words[4];
 #pragma unroll
@@ -93,7 +93,7 @@ __device__ __forceinline__ uint4 gather(const uint16_t *from, int64_t count)
 
 /* The next tile; depth_left: elements of k from its first on. Zeros outside of the matrix. */
 template <int TILE, bool ALONG_K, bool ALIGNED>
-__device__ __forceinline__ void load_pieces(uint16_t *to, bf16_pieces<TILE, ALONG_K> &p, int64_t ld,
+__device__ __forceinline__ void load_pieces(bf16 *to, bf16_pieces<TILE, ALONG_K> &p, int64_t ld,
                                             int64_t depth_left)
 {
     typedef bf16_pieces<TILE, ALONG_K> pieces;
@@ -103,8 +103,8 @@ __device__ __forceinline__ void load_pieces(uint16_t *to, bf16_pieces<TILE, ALON
                   k = p.k + (ALONG_K ? 0 : down);
         const int64_t lines = p.lines_left - (ALONG_K ? down : 0), depth = depth_left - k;
         const bool wanted = lines > 0 && depth > 0;
-        const uint16_t *at = p.at + down * ld;
-        uint16_t *piece = to + place<TILE, ALONG_K>(line, k);
+        const bf16 *at = p.at + down * ld;
+        bf16 *piece = to + place<TILE, ALONG_K>(line, k);
         if (ALIGNED)
             copy_async16(piece, at, wanted);
         else
@@ -115,41 +115,13 @@ __device__ __forceinline__ void load_pieces(uint16_t *to, bf16_pieces<TILE, ALON
 
 /* 16 lines by 16 of k, as the product wants them: lines 0 to 7 and 8 to 15 of the lower k, then of the upper. */
 template <int TILE, bool ALONG_K>
-__device__ __forceinline__ void fragment(unsigned (&r)[4], const uint16_t *tile, int line, int k)
+__device__ __forceinline__ void fragment(unsigned (&r)[4], const bf16 *tile, int line, int k)
 {
     const int lane = (int)threadIdx.x % 32, row = lane % 8, right = lane / 8 % 2 * 8, below = lane / 16 * 8;
     if (ALONG_K)
         load_matrix_x4(r, tile + place<TILE, true>(line + right + row, k + below));
     else
         load_matrix_x4_trans(r, tile + place<TILE, false>(line + right, k + below + row));
-}
-
-__device__ __forceinline__ unsigned bf16_pair(float low, float high)
-{
-    return (unsigned)__bfloat16_as_ushort(__float2bfloat16_rn(low)) |
-           (unsigned)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
-}
-
-__device__ __forceinline__ float bf16_low(unsigned pair)
-{
-    return __uint_as_float(pair << 16);
-}
-
-__device__ __forceinline__ float bf16_high(unsigned pair)
-{
-    return __uint_as_float(pair & 0xffff0000u);
-}
-
-__device__ __forceinline__ void finish_one(const bf16_task &t, int64_t at, float sum)
-{
-    if (t.c_type == DTYPE_F32) {
-        float *c = (float *)t.c + at;
-        *c = t.alpha * sum + (t.beta != 0 ? t.beta * *c : 0);
-    } else {
-        uint16_t *c = (uint16_t *)t.c + at;
-        const float old = t.beta != 0 ? t.beta * __uint_as_float((unsigned)*c << 16) : 0;
-        *c = __bfloat16_as_ushort(__float2bfloat16_rn(t.alpha * sum + old));
-    }
 }
 
 /* C from (row, column) on, four columns. */
@@ -163,22 +135,22 @@ __device__ __forceinline__ void finish_four(const bf16_task &t, int64_t row, int
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (column + i < t.n)
-                finish_one(t, at + i, sums[i]);
+                store_product(t.c, t.c_type, at + i, t.alpha, sums[i], t.beta);
         return;
     }
     float4 old = make_float4(0, 0, 0, 0);
     if (t.beta != 0 && t.c_type == DTYPE_F32)
         old = *(const float4 *)((const float *)t.c + at);
     if (t.beta != 0 && t.c_type == DTYPE_BF16) {
-        const uint2 pairs = *(const uint2 *)((const uint16_t *)t.c + at);
-        old = make_float4(bf16_low(pairs.x), bf16_high(pairs.x), bf16_low(pairs.y), bf16_high(pairs.y));
+        const uint2 pairs = *(const uint2 *)((const bf16 *)t.c + at);
+        old = make_float4(first_of(pairs.x), second_of(pairs.x), first_of(pairs.y), second_of(pairs.y));
     }
     const float4 c = make_float4(t.alpha * sum.x + t.beta * old.x, t.alpha * sum.y + t.beta * old.y,
                                  t.alpha * sum.z + t.beta * old.z, t.alpha * sum.w + t.beta * old.w);
     if (t.c_type == DTYPE_F32)
         *(float4 *)((float *)t.c + at) = c;
     else
-        *(uint2 *)((uint16_t *)t.c + at) = make_uint2(bf16_pair(c.x, c.y), bf16_pair(c.z, c.w));
+        *(uint2 *)((bf16 *)t.c + at) = make_uint2(pair_of(c.x, c.y), pair_of(c.z, c.w));
 }
 
 /* quality: gemm_bf16_kernel: HMMA, LDSM, STG.128 */
@@ -302,8 +274,8 @@ bool gemm_bf16(cudaStream_t on, const gemm_call *g)
     const int64_t tile = small ? SMALL : LARGE;
     if (blocks_of(g->m, tile) > INT32_MAX / blocks_of(g->n, tile))
         return false;
-    const bf16_task task = {{(const uint16_t *)g->a, g->lda},
-                            {(const uint16_t *)g->b, g->ldb},
+    const bf16_task task = {{(const bf16 *)g->a, g->lda},
+                            {(const bf16 *)g->b, g->ldb},
                             g->c,
                             g->c_type,
                             (uintptr_t)g->c % (4 * dtype_size(g->c_type)) == 0 && g->ldc % 4 == 0,

@@ -18,7 +18,7 @@ enum { GEMV_STEP = 32, GEMV_AHEAD = 4, GEMV_RUN = GEMV_STEP * GEMV_AHEAD };
 enum { GEMV_PITCH = GEMV_LINES + 4 };
 
 struct gemv_task {
-    const uint16_t *x, *w;
+    const bf16 *x, *w;
     void *y;
     dtype y_type;
     int64_t m, n, k, ldx, ldw, ldy;
@@ -78,15 +78,7 @@ template <int HALVES> __global__ void __launch_bounds__(GEMV_THREADS, 2) gemv_ke
     float sum = 0;
     for (int from = 0; from < GEMV_WARPS; from++)
         sum += parts[from][row][column];
-    const int64_t at = row * t.ldy + j0 + column;
-    if (t.y_type == DTYPE_F32) {
-        float *y = (float *)t.y + at;
-        *y = t.alpha * sum + (t.beta != 0 ? t.beta * *y : 0);
-    } else {
-        uint16_t *y = (uint16_t *)t.y + at;
-        const float old = t.beta != 0 ? t.beta * __uint_as_float((unsigned)*y << 16) : 0;
-        *y = __bfloat16_as_ushort(__float2bfloat16_rn(t.alpha * sum + old));
-    }
+    store_product(t.y, t.y_type, row * t.ldy + j0 + column, t.alpha, sum, t.beta);
 }
 
 /* --- launcher ------------------------------------------------------------------------------------------ */
@@ -98,8 +90,8 @@ bool gemm_few_rows(cudaStream_t on, const gemm_call *g)
     if (((uintptr_t)g->a | (uintptr_t)g->b) % 16 != 0 || (g->k | g->lda | g->ldb) % 8 != 0 ||
         blocks_of(g->n, GEMV_LINES) > INT32_MAX)
         return false;
-    const gemv_task task = {(const uint16_t *)g->a,
-                            (const uint16_t *)g->b,
+    const gemv_task task = {(const bf16 *)g->a,
+                            (const bf16 *)g->b,
                             g->c,
                             g->c_type,
                             g->m,

@@ -71,12 +71,12 @@ __device__ __forceinline__ exp_sum warp_exps(exp_sum s)
 template <class T, class Each, class One>
 __device__ __forceinline__ void visit_row(const T *x, int64_t n, Each each, One one)
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     const row_cut cut = cut_row(x, n);
     const uint4 *vectors = (const uint4 *)(x + cut.head);
     const int64_t ragged = ragged_element<T>(cut, n, (int64_t)threadIdx.x);
     if (ragged >= 0)
-        one(ragged, as_float(x[ragged]));
+        one(ragged, to_float(x[ragged]));
     for (int64_t v = threadIdx.x; v < cut.vectors; v += LOGITS_AHEAD * LOGITS_THREADS) {
         uint4 raw[LOGITS_AHEAD];
 #pragma unroll
@@ -114,7 +114,7 @@ template <class T> __device__ __forceinline__ double row_lse(logits_shared &shar
 {
     exp_sum mine = {-INFINITY, 0};
     visit_row(
-        x, n, [&](int64_t, const float(&values)[vector_width<T>::N]) { add_exps(mine, values); },
+        x, n, [&](int64_t, const float(&values)[vector_width<T>()]) { add_exps(mine, values); },
         [&](int64_t, float value) {
             const float values[1] = {value};
             add_exps(mine, values);

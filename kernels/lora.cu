@@ -418,7 +418,7 @@ static void down(cudaStream_t on, float *out, const wide_rows &x, dtype type, co
     if (type == DTYPE_F32)
         launch_down<float>(on, task);
     else
-        launch_down<uint16_t>(on, task);
+        launch_down<bf16>(on, task);
     if (splits > 1)
         join(on, out, false, parts, splits, x.n * rank);
 }
@@ -432,7 +432,7 @@ static void up(cudaStream_t on, const wide_rows &y, dtype type, const float *nar
     if (type == DTYPE_F32)
         LAUNCH(up_kernel<float>, grid, UP_THREADS, 0, on, task);
     else
-        LAUNCH(up_kernel<uint16_t>, grid, UP_THREADS, 0, on, task);
+        LAUNCH(up_kernel<bf16>, grid, UP_THREADS, 0, on, task);
 }
 
 /* gradient, [width][rank] or [rank][width] as the steps say, += alpha drop(x)^T narrow */
@@ -447,7 +447,7 @@ static void gradient(cudaStream_t on, float *out, const wide_rows &x, dtype type
     if (type == DTYPE_F32)
         launch_gradient<float>(on, task);
     else
-        launch_gradient<uint16_t>(on, task);
+        launch_gradient<bf16>(on, task);
     join(on, out, true, parts, splits, x.width * rank);
 }
 

@@ -27,12 +27,12 @@ struct loss_shared {
 template <class T>
 __device__ __forceinline__ void write_gradient(T *x, int64_t n, float shift, float correction)
 {
-    const int width = vector_width<T>::N;
+    constexpr int width = vector_width<T>();
     const row_cut cut = cut_row(x, n);
     uint4 *vectors = (uint4 *)(x + cut.head);
     const int64_t ragged = ragged_element<T>(cut, n, (int64_t)threadIdx.x);
     if (ragged >= 0)
-        store_as(x + ragged, correction * __expf(as_float(x[ragged]) - shift));
+        x[ragged] = from_float<T>(correction * __expf(to_float(x[ragged]) - shift));
     for (int64_t v = cut.vectors - 1 - threadIdx.x; v >= 0; v -= LOGITS_AHEAD * LOGITS_THREADS) {
         uint4 raw[LOGITS_AHEAD];
 #pragma unroll
@@ -58,7 +58,7 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
     for (int64_t row = blockIdx.x; row < t.n; row += gridDim.x) {
         T *x = (T *)t.logits + row * t.vocab;
         const int64_t target = t.targets[row];
-        const float at_target = as_float(x[target]);
+        const float at_target = to_float(x[target]);
         const double lse = row_lse(shared.row, x, t.vocab);
         if (threadIdx.x == 0) {
             t.losses[row] = (float)(lse - (double)at_target);
@@ -70,7 +70,7 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
             write_gradient(x, t.vocab, shared.shift, shared.correction);
             __syncthreads(); /* the target's own element is written last */
             if (threadIdx.x == 0)
-                store_as(x + target, shared.correction * __expf(at_target - shared.shift) - t.scale);
+                x[target] = from_float<T>(shared.correction * __expf(at_target - shared.shift) - t.scale);
         }
         __syncthreads(); /* the row is done */
     }
@@ -99,6 +99,6 @@ sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type,
     if (type == DTYPE_F32)
         LAUNCH(loss_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(loss_kernel<uint16_t>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(loss_kernel<bf16>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     return launched("cross_entropy");
 }

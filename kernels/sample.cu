@@ -87,10 +87,10 @@ __device__ __forceinline__ greatest row_greatest(sample_shared &shared, exp_sum 
     bool broken = false;
     visit_row(
         x, n,
-        [&](int64_t at, const float(&values)[vector_width<T>::N]) {
+        [&](int64_t at, const float(&values)[vector_width<T>()]) {
             add_exps(sum, values);
 #pragma unroll
-            for (int i = 0; i < vector_width<T>::N; i++) {
+            for (int i = 0; i < vector_width<T>(); i++) {
                 broken |= values[i] != values[i];
                 mine = greater(mine, {values[i], (int)at + i});
             }
@@ -139,19 +139,17 @@ __device__ __forceinline__ void measure_pieces(sample_shared &shared, const samp
         const uint4 *vectors = (const uint4 *)(r.x + first + cut.head);
         const int64_t ragged = ragged_element<T>(cut, end - first, lane);
         if (ragged >= 0)
-            sum += measured<WHAT>(r.scale, kept, least, first + ragged, as_float(r.x[first + ragged]));
+            sum += measured<WHAT>(r.scale, kept, least, first + ragged, to_float(r.x[first + ragged]));
         for (int64_t v = lane; v < cut.vectors; v += 32) {
-            float values[vector_width<T>::N];
+            float values[vector_width<T>()];
             unpack(values, vectors[v]);
 #pragma unroll
-            for (int i = 0; i < vector_width<T>::N; i++)
-                sum += measured<WHAT>(r.scale, kept, least, first + cut.head + v * vector_width<T>::N + i,
+            for (int i = 0; i < vector_width<T>(); i++)
+                sum += measured<WHAT>(r.scale, kept, least, first + cut.head + v * vector_width<T>() + i,
                                       values[i]);
         }
     }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    sum = warp_sum(sum);
     __syncthreads(); /* the pieces before have been used */
     if (lane == 0)
         shared.pieces[warp] = sum;
@@ -245,9 +243,9 @@ __device__ __forceinline__ kept_tokens find_leading(sample_shared &shared, const
         __syncthreads();
         visit_row(
             r.x, r.vocab,
-            [&](int64_t, const float(&values)[vector_width<T>::N]) {
+            [&](int64_t, const float(&values)[vector_width<T>()]) {
 #pragma unroll
-                for (int i = 0; i < vector_width<T>::N; i++)
+                for (int i = 0; i < vector_width<T>(); i++)
                     add(values[i]);
             },
             [&](int64_t, float value) { add(value); });
@@ -302,7 +300,7 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) sample_kern
                 id = draw(shared, t, r, t.keys[row]);
             }
             if (threadIdx.x == 0 && t.logprobs)
-                t.logprobs[row] = (float)((double)as_float(x[id]) - shared.row.lse);
+                t.logprobs[row] = (float)((double)to_float(x[id]) - shared.row.lse);
         }
         if (threadIdx.x == 0)
             t.ids[row] = (int32_t)id;
@@ -331,7 +329,7 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) gather_kern
         const double lse = row_lse(shared, x, t.vocab);
         for (int64_t j = threadIdx.x; j < t.n; j += LOGITS_THREADS)
             if (t.rows[j] == row)
-                t.out[j] = (float)((double)as_float(x[t.ids[j]]) - lse);
+                t.out[j] = (float)((double)to_float(x[t.ids[j]]) - lse);
     }
 }
 
@@ -380,7 +378,7 @@ sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void 
     if (type == DTYPE_F32)
         LAUNCH(sample_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(sample_kernel<uint16_t>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(sample_kernel<bf16>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     int64_t lost = -1;
     int32_t id = 0;
     sc_status status = launched("sample_rows");
@@ -441,6 +439,6 @@ sc_status cuda_gather_logprobs(stream *s, float *out, const void *logits, dtype 
     if (type == DTYPE_F32)
         LAUNCH(gather_kernel<float>, logits_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(gather_kernel<uint16_t>, logits_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(gather_kernel<bf16>, logits_grid(n_rows), LOGITS_THREADS, 0, cuda_stream(s), task);
     return launched("gather_logprobs");
 }

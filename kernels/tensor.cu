@@ -205,7 +205,7 @@ template <bool SCATTER> static sc_status move_rows(const char *op, stream *s, co
     else if (type == DTYPE_F32)
         copy_rows<float, SCATTER>(on, *t, 1);
     else
-        copy_rows<uint16_t, SCATTER>(on, *t, 1);
+        copy_rows<bf16, SCATTER>(on, *t, 1);
     return launched(op);
 }
 
