@@ -1,5 +1,5 @@
 /* logits.cuh: the logarithm of a row's sum of exponentials, found by one block in one pass over the row, for the loss and for
- * sampling; and ids that the host looks at before a kernel trusts them.
+ * sampling.
  *
  * Every thread keeps the greatest element that it met and the sum of exponentials relative to it, which shrinks when a greater
  * one comes (Milakov and Gimelshein 2018). A thread sums at most n / 1,024 vectors in float, then the block's 1,024 sums are
@@ -126,28 +126,6 @@ template <class T> __device__ __forceinline__ double row_lse(logits_shared &shar
 static inline dim3 logits_grid(int64_t n)
 {
     return grid_of(min(n, (int64_t)512));
-}
-
-/* *wrong (host) = the first of n ids that is not in 0 .. limit - 1, with its value; -1: none. Waits. */
-static inline sc_status find_wrong_id(const char *op, stream *s, const int32_t *ids, int64_t n, int64_t limit,
-                                      int64_t *wrong, int32_t *value)
-{
-    enum { AT_A_TIME = 4096 };
-    int32_t seen[AT_A_TIME];
-    *wrong = -1;
-    for (int64_t at = 0; at < n; at += AT_A_TIME) {
-        const int64_t count = n - at < AT_A_TIME ? n - at : (int64_t)AT_A_TIME;
-        const sc_status status = fetch(op, s, seen, ids + at, (size_t)count * sizeof *seen);
-        if (status != SC_OK)
-            return status;
-        for (int64_t i = 0; i < count; i++)
-            if (seen[i] < 0 || seen[i] >= limit) {
-                *wrong = at + i;
-                *value = seen[i];
-                return SC_OK;
-            }
-    }
-    return SC_OK;
 }
 
 #endif

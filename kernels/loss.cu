@@ -5,7 +5,10 @@
  * elements read, and read and written once more with the gradient: 3 n vocab elements less what is still in the cache (a
  * row of 128,256 floats is 0.5 MB, and the card has one or two rows a multiprocessor in work). An exponential an
  * element and pass, from the card's own ex2, whose error grows with the distance to the greatest: 2^-22 at equal size, and of
- * what is e^-20 times as large still below 2^-18 of itself. */
+ * what is e^-20 times as large still below 2^-18 of itself.
+ *
+ * The host does not wait to look at targets: a row whose target is outside of the vocabulary becomes NaN, its loss and its
+ * gradient, and whoever reads the losses finds it. */
 #include "logits.cuh"
 
 struct loss_task {
@@ -57,13 +60,14 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
     SHARED(loss_shared, shared, );
     for (int64_t row = blockIdx.x; row < t.n; row += gridDim.x) {
         T *x = (T *)t.logits + row * t.vocab;
-        const int64_t target = t.targets[row];
-        const float at_target = to_float(x[target]);
+        const bool known = t.targets[row] >= 0 && t.targets[row] < t.vocab;
+        const int64_t target = known ? t.targets[row] : 0;
+        const float at_target = known ? to_float(x[target]) : NAN;
         const double lse = row_lse(shared.row, x, t.vocab);
         if (threadIdx.x == 0) {
             t.losses[row] = (float)(lse - (double)at_target);
             shared.shift = (float)lse;
-            shared.correction = t.scale * (float)exp((double)shared.shift - lse);
+            shared.correction = known ? t.scale * (float)exp((double)shared.shift - lse) : NAN;
         }
         __syncthreads(); /* shift and correction are there */
         if (t.backward) {
@@ -78,23 +82,14 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
 
 /* --- launcher ------------------------------------------------------------------------------------------ */
 
-/* Targets are looked at by the host, so it waits; nothing is written where one is wrong. */
 sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
                              int64_t n, int64_t vocab, float scale, bool backward)
 {
-    int64_t wrong = -1;
-    int32_t value = 0;
     if (n < 0 || vocab < 1)
         return sc_fail(SC_INTERNAL, "cross_entropy: impossible shape: %lld rows of %lld", (long long)n,
                        (long long)vocab);
     if (n == 0)
         return SC_OK;
-    const sc_status status = find_wrong_id("cross_entropy", s, targets, n, vocab, &wrong, &value);
-    if (status != SC_OK)
-        return status;
-    if (wrong >= 0)
-        return sc_fail(SC_INTERNAL, "cross_entropy: target %d of row %lld is outside 0..%lld", (int)value,
-                       (long long)wrong, (long long)vocab - 1);
     const loss_task task = {losses, logits, targets, n, vocab, scale, backward};
     if (type == DTYPE_F32)
         LAUNCH(loss_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);

@@ -346,6 +346,28 @@ __global__ void __launch_bounds__(PENALISE_THREADS)
 
 /* --- launchers ----------------------------------------------------------------------------------------- */
 
+/* *wrong (host) = the first of n ids that is not in 0 .. limit - 1, with its value; -1: none. Waits. */
+static inline sc_status find_wrong_id(const char *op, stream *s, const int32_t *ids, int64_t n, int64_t limit,
+                                      int64_t *wrong, int32_t *value)
+{
+    enum { AT_A_TIME = 4096 };
+    int32_t seen[AT_A_TIME];
+    *wrong = -1;
+    for (int64_t at = 0; at < n; at += AT_A_TIME) {
+        const int64_t count = n - at < AT_A_TIME ? n - at : (int64_t)AT_A_TIME;
+        const sc_status status = fetch(op, s, seen, ids + at, (size_t)count * sizeof *seen);
+        if (status != SC_OK)
+            return status;
+        for (int64_t i = 0; i < count; i++)
+            if (seen[i] < 0 || seen[i] >= limit) {
+                *wrong = at + i;
+                *value = seen[i];
+                return SC_OK;
+            }
+    }
+    return SC_OK;
+}
+
 sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
                            int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys)
 {

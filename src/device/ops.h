@@ -35,7 +35,7 @@ typedef enum activation { ACT_SILU = 0, ACT_GELU_TANH = 1 } activation;
  * cu_seqlens[s] .. cu_seqlens[s+1]-1 and sees none of the others; causal inside, unless it is said to be bidirectional.
  * What is 0 from n_shared on is left out. */
 typedef struct attention_shape {
-    const int32_t *cu_seqlens; /* [n_seqs + 1], host and device readable, starts at 0 */
+    const int32_t *cu_seqlens; /* [n_seqs + 1], starts at 0 */
     int64_t n_seqs, n_tokens;
     int64_t max_seqlen;
     int32_t n_heads, n_kv_heads, head_dim; /* n_heads is a multiple of n_kv_heads */
@@ -238,7 +238,8 @@ struct ops {
 
     /* --- loss -------------------------------------------------------------------------------- */
     /* logits [n][vocab] in place become scale * d(loss)/d(logits) if `backward`;
-     * losses[i] = -log softmax(logits_i)[targets[i]] in float. targets[i] in 0..vocab-1. */
+     * losses[i] = -log softmax(logits_i)[targets[i]] in float. targets[i] in 0..vocab-1: others are refused, or make
+     * their rows NaN where the host would have to wait to see them. */
     sc_status (*cross_entropy)(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
                                int64_t n, int64_t vocab, float scale, bool backward);
 
