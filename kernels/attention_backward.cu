@@ -29,6 +29,8 @@ template <int DIM> struct float_backward_cut {
     static constexpr int THREADS = ROWS * ROW_LANES, BYTES = 2 * (ROWS + STEP) * PITCH<float, DIM> * 4;
 };
 
+enum { DOTS_THREADS = 128 };
+
 struct backward_task {
     attention_task t;
     void *d_a, *d_b; /* gradients of mine */
@@ -45,23 +47,26 @@ struct dots_task {
 
 /* --- kernels --------------------------------------------------------------------------------------------- */
 
-/* dots[head][token] = dout . out; a warp a head of a token. */
-template <class T> __global__ void __launch_bounds__(128) dots_kernel(dots_task t)
+/* dots[head][token] = dout . out; eight lanes a head of a token. */
+template <class T, int WIDTH> __global__ void __launch_bounds__(DOTS_THREADS) dots_kernel(dots_task t)
 {
-    constexpr int WARPS = 4;
-    const int lane = (int)threadIdx.x % 32;
-    for (int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32; i < t.n;
-         i += (int64_t)gridDim.x * WARPS) {
-        const int64_t token = i / t.n_heads, head = i % t.n_heads;
-        const T *a = (const T *)t.dout + token * t.stride + head * t.head_dim;
-        const T *b = (const T *)t.out + token * t.stride + head * t.head_dim;
-        float sum = 0;
-        for (int d = lane; d < t.head_dim; d += 32)
-            sum = __fmaf_rn(to_float(a[d]), to_float(b[d]), sum);
-        sum = warp_sum(sum);
-        if (lane == 0)
-            t.dots[head * t.n_tokens + token] = sum;
+    const int lane = (int)threadIdx.x % ROW_LANES;
+    const int64_t i = ((int64_t)blockIdx.x * DOTS_THREADS + threadIdx.x) / ROW_LANES;
+    const int64_t token = i / t.n_heads, head = i % t.n_heads, at = token * t.stride + head * t.head_dim;
+    float sum = 0;
+    for (int d = lane * WIDTH; i < t.n && d < t.head_dim; d += ROW_LANES * WIDTH) {
+        float a[WIDTH], b[WIDTH];
+        load_vector(a, (const T *)t.dout + at + d);
+        load_vector(b, (const T *)t.out + at + d);
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++)
+            sum = __fmaf_rn(a[e], b[e], sum);
     }
+#pragma unroll
+    for (int other = 1; other < ROW_LANES; other *= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, other);
+    if (i < t.n && lane == 0)
+        t.dots[head * t.n_tokens + token] = sum;
 }
 
 /* What a block keeps and what it passes. Queries have lse and dots beside them. */
@@ -344,6 +349,15 @@ __global__ void __launch_bounds__(float_backward_cut<DIM>::THREADS, 1) float_bac
 
 static const char *const OP = "attention_backward";
 
+template <class T> static sc_status find_dots(stream *s, const dots_task &t)
+{
+    constexpr int WIDTH = vector_width<T>();
+    const int64_t blocks = blocks_of(t.n, DOTS_THREADS / ROW_LANES);
+    const bool vectors = t.head_dim % WIDTH == 0 && fits_vectors(WIDTH, t.stride, t.dout, t.out);
+    return attention_launch(OP, s, vectors ? dots_kernel<T, WIDTH> : dots_kernel<T, 1>, blocks, DOTS_THREADS,
+                            0, t);
+}
+
 /* Both passes over `b`, whose d_a and d_b are those of keys; dq's are the other's. */
 template <int DIM>
 static sc_status backward(stream *s, backward_task b, void *dq, const attention_shape *shape)
@@ -391,7 +405,7 @@ sc_status cuda_attention_backward(stream *s, void *dq, void *dk, void *dv, const
                                   const float *lse, const void *q, const void *k, const void *v, dtype type,
                                   const attention_shape *shape, void *workspace)
 {
-    const sc_status status = attention_check(shape, OP);
+    sc_status status = attention_check(shape, OP);
     if (status != SC_OK)
         return status;
     if (shape->n_shared > 0)
@@ -401,10 +415,9 @@ sc_status cuda_attention_backward(stream *s, void *dq, void *dk, void *dv, const
     const int64_t n = shape->n_tokens * shape->n_heads;
     const dots_task dots = {(float *)workspace, dout,           out, n, shape->q_stride, shape->n_tokens,
                             shape->n_heads,     shape->head_dim};
-    if (type == DTYPE_F32)
-        LAUNCH(dots_kernel<float>, striding_grid(blocks_of(n, 4)), 128, 0, cuda_stream(s), dots);
-    else
-        LAUNCH(dots_kernel<bf16>, striding_grid(blocks_of(n, 4)), 128, 0, cuda_stream(s), dots);
+    status = type == DTYPE_F32 ? find_dots<float>(s, dots) : find_dots<bf16>(s, dots);
+    if (status != SC_OK)
+        return status;
     backward_task b = {{}, dk, dv, q, k, v, dout, lse, (const float *)workspace};
     b.t.vectors = attention_vectors(type, shape->head_dim, shape->q_stride, shape->kv_stride,
                                     (uintptr_t)dq | (uintptr_t)dk | (uintptr_t)dv | (uintptr_t)dout |
