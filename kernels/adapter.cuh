@@ -129,9 +129,9 @@ __device__ __forceinline__ void add_products(float (&sum)[4], const unsigned (&a
 
 /* --- narrow [n][rank] times small [rank][width] --------------------------------------------------------- */
 
-/* A block of 8 warps, 4 by 2, computes UP_ROWS x UP_COLUMNS, each warp 32 x 32. Which of the columns a lane's fragments hold
+/* A block of 4 warps, 2 by 2, computes UP_ROWS x UP_COLUMNS, each warp 32 x 32. Which of the columns a lane's fragments hold
  * is free: they are laid so that a thread ends with 8 neighbouring columns of each of its 4 rows. */
-enum { UP_THREADS = 256, UP_ROWS = 128, UP_COLUMNS = 64, UP_DEPTH = 16, UP_EACH = 8, UP_STAGES = 2 };
+enum { UP_THREADS = 128, UP_ROWS = 64, UP_COLUMNS = 64, UP_DEPTH = 16, UP_EACH = 8, UP_STAGES = 2 };
 enum { UP_NARROW_PITCH = UP_DEPTH + 8, UP_SMALL_PITCH = UP_COLUMNS + 1 };
 
 struct up_buffers {

@@ -30,7 +30,7 @@ struct scale_task {
 
 /* --- kernels ------------------------------------------------------------------------------------------- */
 
-template <class T> __global__ void __launch_bounds__(UP_THREADS, 2) squares_kernel(length_task t)
+template <class T> __global__ void __launch_bounds__(UP_THREADS, 3) squares_kernel(length_task t)
 {
     SHARED(up_buffers, buffers, );
     SHARED(double, halves, [2][UP_ROWS]);

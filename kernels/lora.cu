@@ -191,7 +191,7 @@ template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) do
             }
 }
 
-template <class T> __global__ void __launch_bounds__(UP_THREADS, 2) up_kernel(up_task t)
+template <class T> __global__ void __launch_bounds__(UP_THREADS, 3) up_kernel(up_task t)
 {
     SHARED(up_buffers, buffers, );
     const int64_t column_tiles = blocks_of(t.y.width, UP_COLUMNS);
@@ -273,7 +273,8 @@ __device__ __forceinline__ void gradient_load(gradient_buffers<T, RANKS> &buffer
                                             t.rank, first + step * depth, rank);
 }
 
-template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) gradient_kernel(gradient_task t)
+template <class T, int RANKS>
+__global__ void __launch_bounds__(LORA_THREADS, 3) gradient_kernel(gradient_task t)
 {
     typedef gradient_buffers<T, RANKS> buffers_of_type;
     SHARED(buffers_of_type, buffers, );
