@@ -157,7 +157,8 @@ __device__ __forceinline__ void sums_to_two_lefts(unsigned (&high)[4], unsigned 
     sums_to_left(low, rest[0], rest[1]);
 }
 
-template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS) cached_kernel(cached_task t)
+/* A block at least a multiprocessor: without that ptxas spills, to fit more of them. */
+template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS, 1) cached_kernel(cached_task t)
 {
     typedef cached_cut<DIM> cut;
     constexpr int ROWS = cut::ROWS, LINE = cut::LINE, N8 = ROWS / 8;
