@@ -23,7 +23,8 @@ typedef enum random_stage {
     RANDOM_NET,
     RANDOM_FACTORS,
     RANDOM_TEST,
-    RANDOM_VALIDATION
+    RANDOM_VALIDATION,
+    RANDOM_WEIGHTS
 } random_stage;
 
 /* A stream of numbers for one (seed, stage, row, step). The layout, for kernels that draw by index:

@@ -24,6 +24,10 @@ sc_status device_runs_models(const device *d);
  * in 1e9 operations per second. */
 sc_status device_measure_peak(const device *d, int64_t rows, int rounds, int products, double *gflops);
 
+/* The same of products [rows][inner] x [inner][cols], of random numbers: of zeros a card makes more in a second. */
+sc_status device_measure_product(const device *d, int64_t rows, int64_t cols, int64_t inner, int rounds,
+                                 int products, double *gflops);
+
 /* The rate of y += x over arrays of 64 MB, which no cache holds, in 1e9 bytes per second. */
 sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabytes);
 

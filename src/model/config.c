@@ -175,14 +175,13 @@ static sc_status read_eos(const json_t *value, const char *path, model_config *o
     return SC_OK;
 }
 
-static sc_status read_special_ids(const char *folder, const json_t *root, const char *path, model_config *out)
+/* `generation_path` need not exist. */
+static sc_status read_special_ids(const char *generation_path, const json_t *root, const char *path,
+                                  model_config *out)
 {
     sc_status status = SC_OK;
     json_t *generation = NULL;
-    char *generation_path = path_join(folder, "generation_config.json");
     int64_t bos = -1, pad = -1;
-    if (generation_path == NULL)
-        return sc_fail(SC_MEMORY, "No memory for a path in %s.", folder);
 
     const json_t *eos = json_object_get(root, "eos_token_id");
     if (eos != NULL && !json_is_null(eos))
@@ -197,7 +196,7 @@ static sc_status read_special_ids(const char *folder, const json_t *root, const 
     out->pad_id = pad >= 0 && pad < out->vocab_size ? (int32_t)pad : -1;
 
     /* What generation ends with stands in generation_config.json; a chat model lists more tokens there. */
-    if (file_exists(generation_path)) {
+    if (generation_path != NULL && file_exists(generation_path)) {
         SC_TRY(json_parse_file(generation_path, &generation));
         eos = json_object_get(generation, "eos_token_id");
         if (eos != NULL && !json_is_null(eos))
@@ -205,7 +204,6 @@ static sc_status read_special_ids(const char *folder, const json_t *root, const 
     }
 cleanup:
     json_decref(generation);
-    free(generation_path);
     return status;
 }
 
@@ -234,26 +232,13 @@ cleanup:
     return status;
 }
 
-sc_status model_config_read(const char *folder, model_config *out)
+static sc_status read_config(const char *path, const char *generation_path, model_config *out)
 {
     sc_status status = SC_OK;
     json_t *root = NULL;
     double eps = 0;
-    char *path = path_join(folder, "config.json");
-    if (path == NULL)
-        return sc_fail(SC_MEMORY, "No memory for a path in %s.", folder);
     memset(out, 0, sizeof *out);
 
-    if (!file_is_dir(folder))
-        SC_TRY(sc_fail(SC_BAD_INPUT,
-                       "%s is not a model folder; give a folder with config.json, *.safetensors and "
-                       "tokenizer.json (seedcorn pull makes one).",
-                       folder));
-    if (!file_exists(path))
-        SC_TRY(sc_fail(SC_BAD_INPUT,
-                       "%s is missing; a model folder holds config.json, *.safetensors and "
-                       "tokenizer.json (seedcorn pull makes one).",
-                       path));
     SC_TRY(json_parse_file(path, &root));
     if (!json_is_object(root))
         SC_TRY(sc_fail(SC_BAD_INPUT, "%s: a JSON object is expected.", path));
@@ -274,11 +259,39 @@ sc_status model_config_read(const char *folder, model_config *out)
     SC_TRY(json_get_bool(root, "tie_word_embeddings", path, false, &out->tied));
     SC_TRY(read_activation(root, path, out));
     SC_TRY(read_rope(root, path, out));
-    SC_TRY(read_special_ids(folder, root, path, out));
+    SC_TRY(read_special_ids(generation_path, root, path, out));
 cleanup:
     json_decref(root);
-    free(path);
     return status;
+}
+
+sc_status model_config_read(const char *folder, model_config *out)
+{
+    sc_status status = SC_OK;
+    char *path = path_join(folder, "config.json");
+    char *generation_path = path_join(folder, "generation_config.json");
+    if (path == NULL || generation_path == NULL)
+        SC_TRY(sc_fail(SC_MEMORY, "No memory for a path in %s.", folder));
+    if (!file_is_dir(folder))
+        SC_TRY(sc_fail(SC_BAD_INPUT,
+                       "%s is not a model folder; give a folder with config.json, *.safetensors and "
+                       "tokenizer.json (seedcorn pull makes one).",
+                       folder));
+    if (!file_exists(path))
+        SC_TRY(sc_fail(SC_BAD_INPUT,
+                       "%s is missing; a model folder holds config.json, *.safetensors and "
+                       "tokenizer.json (seedcorn pull makes one).",
+                       path));
+    SC_TRY(read_config(path, generation_path, out));
+cleanup:
+    free(path);
+    free(generation_path);
+    return status;
+}
+
+sc_status model_config_read_file(const char *path, model_config *out)
+{
+    return read_config(path, NULL, out);
 }
 
 const char *linear_name(linear l)

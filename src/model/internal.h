@@ -152,6 +152,11 @@ typedef struct cached_step {
 } cached_step;
 sc_status cached_decode(model *m, kv_cache *cache, const cached_step *step, void **hidden);
 
+/* The list of parameters, by the config: names and shapes, no values yet. */
+sc_status weights_list(model *m);
+/* Bytes of a parameter's place in a block of all. */
+size_t weights_place_bytes(const model *m, const parameter *p);
+sc_status weights_inv_freq(model *m);
 /* Puts all weights into memory of the model's own, so that they can be changed. */
 sc_status weights_make_writable(model *m);
 void lora_destroy(model *m);

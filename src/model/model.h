@@ -26,6 +26,8 @@ typedef struct model_config {
 } model_config;
 /* Reads config.json (transformers 4 and 5) and generation_config.json; names what is unsupported. */
 sc_status model_config_read(const char *folder, model_config *out);
+/* Of the config.json at `path` alone. */
+sc_status model_config_read_file(const char *path, model_config *out);
 
 /* The linear layers of a block, in this order everywhere. */
 typedef enum linear {
@@ -92,6 +94,9 @@ typedef struct model {
 } model;
 
 sc_status model_open(const char *folder, device *d, model **out);
+/* A model of the shapes in a config.json, whose weights are made here: normal with a standard deviation of 0.02, a function
+ * of the seed alone; norms are 1. No token ends a reply. For benchmarks, where the files are not at hand. */
+sc_status model_open_random(const char *config_path, device *d, uint64_t seed, model **out);
 void model_close(model *m);
 /* SC_BAD_INPUT if the tokenizer knows ids for which the model has no rows. */
 sc_status model_check_tokenizer(const model *m, const tokenizer *t);

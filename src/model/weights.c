@@ -26,7 +26,7 @@ static parameter *add_parameter(model *m, int64_t rows, int64_t cols, const char
     return p;
 }
 
-static sc_status list_parameters(model *m)
+sc_status weights_list(model *m)
 {
     const model_config *c = &m->config;
     sc_status status = SC_OK;
@@ -112,9 +112,9 @@ static size_t parameter_bytes(const model *m, const parameter *p)
     return (size_t)p->rows * (size_t)p->cols * dtype_size(m->dtype);
 }
 
-static size_t aligned_bytes(size_t bytes)
+size_t weights_place_bytes(const model *m, const parameter *p)
 {
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return (parameter_bytes(m, p) + ALIGN - 1) / ALIGN * ALIGN;
 }
 
 static bool usable_in_place(const model *m, const st_tensor *t)
@@ -163,7 +163,7 @@ static sc_status survey(model *m, const safetensors *files)
         SC_TRY(check_tensor(m, p, t));
         if (t->type != ST_BF16)
             s->file_type = DTYPE_F32;
-        const int64_t bytes = (int64_t)aligned_bytes(parameter_bytes(m, p));
+        const int64_t bytes = (int64_t)weights_place_bytes(m, p);
         if (usable_in_place(m, t))
             s->mapped_bytes += bytes;
         else
@@ -190,7 +190,7 @@ static sc_status load_values(model *m, safetensors *files)
             continue;
         }
         p->value = (char *)s->owned + used;
-        used += aligned_bytes(parameter_bytes(m, p));
+        used += weights_place_bytes(m, p);
         SC_TRY(check_cancelled());
         SC_TRY(copy_tensor(m, t, p->value));
     }
@@ -210,17 +210,17 @@ sc_status weights_make_writable(model *m)
     if (s->writable)
         return SC_OK;
     for (int64_t i = 0; i < m->n_parameters; i++)
-        bytes += aligned_bytes(parameter_bytes(m, &m->parameters[i]));
+        bytes += weights_place_bytes(m, &m->parameters[i]);
     SC_TRY(ops_of(m)->alloc(&block, bytes));
     for (int64_t i = 0; i < m->n_parameters; i++) {
         parameter *p = &m->parameters[i];
         SC_TRY(ops_of(m)->upload(NULL, (char *)block + used, p->value, parameter_bytes(m, p)));
-        used += aligned_bytes(parameter_bytes(m, p));
+        used += weights_place_bytes(m, p);
     }
     used = 0;
     for (int64_t i = 0; i < m->n_parameters; i++) {
         m->parameters[i].value = (char *)block + used;
-        used += aligned_bytes(parameter_bytes(m, &m->parameters[i]));
+        used += weights_place_bytes(m, &m->parameters[i]);
     }
     ops_of(m)->release(s->owned);
     s->owned = block;
@@ -238,7 +238,7 @@ cleanup:
 
 /* theta^(-2i/d) rounded to float as transformers has it; Llama 3's scaling stretches the long waves by
  * `factor` and blends in between (Llama 3.1 model card). */
-static sc_status make_inv_freq(model *m)
+sc_status weights_inv_freq(model *m)
 {
     const model_config *c = &m->config;
     const int32_t half = c->head_dim / 2;
@@ -296,7 +296,7 @@ static sc_status open_outline(const char *folder, device *d, model **out, safete
     SC_TRY(sc_alloc(&m->storage, 1, sizeof(model_storage)));
     SC_TRY(sc_strdup(&m->folder, folder));
     SC_TRY(model_config_read(folder, &m->config));
-    SC_TRY(list_parameters(m));
+    SC_TRY(weights_list(m));
     SC_TRY(safetensors_open(folder, files));
     SC_TRY(survey(m, *files));
     *out = m;
@@ -324,7 +324,7 @@ sc_status model_open(const char *folder, device *d, model **out)
     SC_TRY(open_outline(folder, d, &m, &files));
     SC_TRY(load_values(m, files));
     SC_TRY(identify(m, files));
-    SC_TRY(make_inv_freq(m));
+    SC_TRY(weights_inv_freq(m));
     if (storage_of(m)->files == files)
         files = NULL;
     *out = m;

@@ -1,5 +1,6 @@
 /* sc_bench: how fast one piece runs here, on made-up input of a given size, beside the rate of a plain
  * matrix product in the same process. Quote ratios: machines differ and are shared. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -7,6 +8,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "device/device.h"
+#include "device/footprint.h"
 #include "device/profile.h"
 #include "model/generate.h"
 #include "model/model.h"
@@ -219,22 +221,40 @@ cleanup:
 
 typedef sc_status (*repeat_fn)(task *t);
 
+static bool on_model(const sc_bench_options *o)
+{
+    return strcmp(o->what, "embed") == 0 || strcmp(o->what, "train") == 0 || strcmp(o->what, "generate") == 0;
+}
+
+static sc_status open_model(task *t)
+{
+    const sc_bench_options *o = t->o;
+    if (o->model != NULL && o->random_weights != NULL)
+        return sc_fail(SC_USAGE, "bench %s takes --model or --random-weights, not both", o->what);
+    if (o->random_weights != NULL)
+        return model_open_random(o->random_weights, t->device, (uint64_t)o->common.seed, &t->model);
+    if (o->model != NULL)
+        return model_open(o->model, t->device, &t->model);
+    return sc_fail(SC_USAGE,
+                   "bench %s needs --model DIR ('seedcorn pull smollm2-135m-instruct' makes one) or "
+                   "--random-weights CONFIG.json",
+                   o->what);
+}
+
 static sc_status prepare(task *t, repeat_fn *repeat)
 {
     sc_status status = SC_OK;
     const sc_bench_options *o = t->o;
     const char *what = o->what;
-    bool on_model = strcmp(what, "embed") == 0 || strcmp(what, "train") == 0 || strcmp(what, "generate") == 0;
 
-    if (!on_model) {
+    if (!on_model(o)) {
+        if (o->random_weights != NULL)
+            return sc_fail(SC_USAGE, "--random-weights belongs to bench embed, train and generate");
         *repeat = strcmp(what, "kmeans") == 0 ? kmeans_once : select_once;
         t->unit = strcmp(what, "kmeans") == 0 ? "row-iterations" : "picks";
         return prepare_rows(t);
     }
-    if (o->model == NULL)
-        return sc_fail(SC_USAGE,
-                       "bench %s needs --model DIR ('seedcorn pull smollm2-135m-instruct' makes one)", what);
-    SC_TRY(model_open(o->model, t->device, &t->model));
+    SC_TRY(open_model(t));
     const model_config *c = &t->model->config;
     t->rows = o->rows ? o->rows : strcmp(what, "generate") == 0 ? 32 : 8;
     t->tokens = o->tokens ? o->tokens : strcmp(what, "generate") == 0 ? 64 : 256;
@@ -268,8 +288,7 @@ cleanup:
 static sc_status begin_profile(task *t, sc_bench_result *r)
 {
     sc_status status = SC_OK;
-    const char *what = t->o->what;
-    if (strcmp(what, "kmeans") == 0 || strcmp(what, "select") == 0)
+    if (!on_model(t->o))
         return sc_fail(SC_USAGE,
                        "--profile measures the operations of models: bench embed, train or generate");
     if (t->device->ops != cpu_ops())
@@ -309,6 +328,31 @@ static void take_profile(const task *t, double seconds, sc_bench_result *r)
     r->profile[r->n_profile++] = (sc_bench_family){.name = "beside them", .seconds = seconds / n - inside};
 }
 
+/* --- on a card ---------------------------------------------------------------------------------------- */
+
+/* A card needs a large product to come to its rate; the emulator needs a small one to come to an end. */
+static sc_status measure_peak(const task *t, double *gflops)
+{
+    enum { SIDE = 8192 };
+    if (strcmp(t->device->ops->name, "cuda") == 0)
+        return device_measure_product(t->device, SIDE, SIDE, SIDE, 5, 5, gflops);
+    return device_on_host(t->device) ? device_measure_peak(t->device, 1024, 5, 5, gflops) : SC_OK;
+}
+
+/* Operations of a card may still be at work when they return. */
+static sc_status timed(task *t, repeat_fn repeat, double *seconds)
+{
+    const ops *table = t->device->ops;
+    sc_status status = table->synchronise(NULL);
+    const double start = seconds_now();
+    if (status == SC_OK)
+        status = repeat(t);
+    if (status == SC_OK)
+        status = table->synchronise(NULL);
+    *seconds = seconds_now() - start;
+    return status;
+}
+
 /* --- the whole ---------------------------------------------------------------------------------------- */
 
 sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
@@ -323,8 +367,12 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
     if (o->repeats < 1)
         return sc_fail(SC_USAGE, "--repeats must be at least 1");
     SC_TRY(device_open(&o->common, &t.device));
+    snprintf(result->device, sizeof result->device, "%s", t.device->name);
     if (o->profile)
         SC_TRY(begin_profile(&t, result));
+    const bool counted = on_model(o) && !device_on_host(t.device);
+    if (counted)
+        t.device->ops = footprint_ops(t.device->ops);
     const double opened = seconds_now();
     SC_TRY(prepare(&t, &repeat));
     result->prepare_seconds = seconds_now() - opened;
@@ -332,19 +380,20 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
         SC_TRY(check_cancelled());
         if (i == 1)
             profile_clear();
-        double start = seconds_now();
-        SC_TRY(repeat(&t));
-        double seconds = seconds_now() - start;
+        double seconds = 0;
+        SC_TRY(timed(&t, repeat, &seconds));
         all_seconds += i > 0 ? seconds : 0;
         log_info("%s %s: %.3f s, %.1f %s/s%s", o->what, i == 0 ? "warm-up" : "repeat", seconds,
                  t.units / seconds, t.unit, i == 0 ? " (not counted)" : "");
         if (i > 0 && (result->seconds == 0 || seconds < result->seconds))
             result->seconds = seconds;
     }
+    if (counted)
+        result->device_bytes = (int64_t)footprint_most();
     if (o->profile)
         take_profile(&t, all_seconds, result);
     else
-        SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
+        SC_TRY(measure_peak(&t, &result->peak_gflops));
     result->units = t.units;
     result->passes = t.passes + t.clusters.passes;
     result->unit = t.unit;

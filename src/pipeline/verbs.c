@@ -74,6 +74,8 @@ DEFAULTS(sc_bench_options, bench)
 static const setting bench_settings[] = {
     R("what", what, STRING, true, "WHAT", "embed|train|generate|kmeans|select", "which piece"),
     R("model", model, STRING, false, "DIR", NULL, "embed, train, generate: model folder"),
+    R("random-weights", random_weights, STRING, false, "CONFIG.json", NULL,
+      "or the config of a Llama model, with weights made up in memory"),
     R("method", method, STRING, false, "NAME", "lora|full", "train"),
     R("rows", rows, INT, false, "N", NULL, "sequences, prompts or rows; 0: a default"),
     R("tokens", tokens, INT, false, "N", NULL, "tokens a sequence, or new tokens a prompt"),
@@ -106,9 +108,10 @@ static sc_status bench_run(const void *o, json_t **result)
     sc_bench_result r = {0};
     sc_status status = sc_bench(o, &r);
     if (status == SC_OK)
-        *result = json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:I,s:f,s:f}", "unit", r.unit, "units", r.units,
-                            "seconds", r.seconds, "per_second", r.units / r.seconds, "gflops", r.gflops,
-                            "peak_gflops", r.peak_gflops, "peak_bytes", (json_int_t)r.peak_bytes,
+        *result = json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:f,s:f}", "device", r.device, "unit",
+                            r.unit, "units", r.units, "seconds", r.seconds, "per_second", r.units / r.seconds,
+                            "gflops", r.gflops, "peak_gflops", r.peak_gflops, "peak_bytes",
+                            (json_int_t)r.peak_bytes, "device_bytes", (json_int_t)r.device_bytes,
                             "prepare_seconds", r.prepare_seconds, "passes", r.passes);
     if (status == SC_OK && r.n_profile > 0) {
         json_object_set_new(*result, "bandwidth_gb_per_second", json_real(r.bandwidth));

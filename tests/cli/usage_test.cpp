@@ -173,4 +173,47 @@ TEST_F(Usage, BenchSaysWhereTheTimeGoes)
     refuses({"bench", "kmeans", "--profile", "--rows", "500"}, "--profile measures the operations of models");
 }
 
+// Without files, in the shapes of a config; the weights are those of the seed.
+TEST_F(Usage, BenchOfRandomWeights)
+{
+    const std::string config = SC_SOURCE_DIR "/tests/fixtures/tiny_llama/llama3/config.json";
+    for (const std::string what : {"train", "embed", "generate"}) {
+        std::vector<std::string> words = {"bench",    what, "--random-weights", config, "--rows", "2",
+                                          "--tokens", "4",  "--repeats",        "1",    "--json", "--quiet",
+                                          "--device"};
+        words.push_back("cpu");
+        ToolResult r = run(words);
+        ASSERT_EQ(r.code, 0) << r.err;
+        json_t *result = json_loads(r.out.c_str(), 0, nullptr);
+        EXPECT_EQ(json_number_value(json_object_get(result, "units")), 8) << what;
+        EXPECT_EQ(json_integer_value(json_object_get(result, "device_bytes")), 0);
+        EXPECT_EQ(std::string(json_string_value(json_object_get(result, "device"))).find("cpu ("), 0u);
+        json_decref(result);
+#ifdef SC_EMU_LIBRARY
+        words.back() = "cuda";
+        r = run_tool(folder, words, [] {
+            setenv("SEEDCORN_CUDA_PLUGIN", SC_EMU_LIBRARY, 1);
+            setenv("EMU_HIDE", "1", 1);
+        });
+        ASSERT_EQ(r.code, 0) << r.err;
+        result = json_loads(r.out.c_str(), 0, nullptr);
+        EXPECT_EQ(json_number_value(json_object_get(result, "units")), 8) << what;
+        // Two blocks of 32 and 48 columns, and the embedding, in bf16.
+        EXPECT_GT(json_integer_value(json_object_get(result, "device_bytes")), 2 * 19616) << what;
+        EXPECT_EQ(std::string(json_string_value(json_object_get(result, "device"))).find("emu ("), 0u);
+        json_decref(result);
+#endif
+    }
+    refuses({"bench", "embed"}, "or --random-weights CONFIG.json");
+    refuses({"bench", "kmeans", "--random-weights", config}, "--random-weights belongs to bench embed");
+    refuses({"bench", "embed", "--model", chat_model(), "--random-weights", config}, "not both");
+#ifdef SC_EMU_LIBRARY
+    const ToolResult r =
+        run_tool(folder, {"bench", "embed", "--random-weights", config, "--profile", "--device", "cuda"},
+                 [] { setenv("SEEDCORN_CUDA_PLUGIN", SC_EMU_LIBRARY, 1); });
+    EXPECT_EQ(r.code, 2);
+    EXPECT_TRUE(mentions(r.err, "give --device cpu")) << r.err;
+#endif
+}
+
 } // namespace
