@@ -28,6 +28,15 @@ def wait(options):
         torch.cuda.synchronize()
 
 
+def open_torch(options):
+    global np, torch
+    import numpy as np
+    import torch
+    if options.device != "cpu" and not torch.cuda.is_available():
+        sys.exit("PyTorch finds no card; try --device cpu")
+    options.name = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
+
+
 def load_rows(options):
     """The file of rows on the device, in pieces."""
     file = np.load(options.file, mmap_mode="r")
@@ -383,12 +392,7 @@ def main():
     if options.what == "table":
         table(options)
         return
-    global np, torch
-    import numpy as np
-    import torch
-    if options.device != "cpu" and not torch.cuda.is_available():
-        sys.exit("gpu_select: PyTorch finds no card; try --device cpu")
-    options.name = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
+    open_torch(options)
     with torch.inference_mode():
         globals()[options.what](options)
 

@@ -142,9 +142,10 @@ def machine():
             f"{memory:.0f} GB of memory")
 
 
-def model_numbers(folder):
-    """Weights of the blocks, of the head, and of the adapter; keys and values of one token; multiply-adds of attention."""
-    config = json.loads((pathlib.Path(folder) / "config.json").read_text())
+def model_numbers(path):
+    """Weights of the blocks, of the head, and of the adapter; keys and values of one token; multiply-adds of attention. Of a
+    config.json."""
+    config = json.loads(pathlib.Path(path).read_text())
     dim, ffn, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
     width = config.get("head_dim") or dim // heads
@@ -155,19 +156,33 @@ def model_numbers(folder):
             "attention": 2 * layers * heads * width}
 
 
-def floor_rate(case, rows, tokens, n, dtype_bytes, flops, bandwidth_bytes):
-    """The most tokens per second that the matrix rate and the memory of this machine allow (docs/benchmarks.md)."""
-    forward = 2 * (n["blocks"] + n["attention"] * tokens / 2)
-    if case[0] == "embed":
-        return flops / forward
+def forward_operations(tokens, n):
+    """Of a token in a row of so many, through the blocks: it sees half of them."""
+    return 2 * (n["blocks"] + n["attention"] * tokens / 2)
+
+
+def step_operations(tokens, n):
+    """Of a new token behind a prompt of as many tokens, in the mean."""
+    return 2 * (n["blocks"] + n["attention"] * 1.5 * tokens + n["head"])
+
+
+def operations(case, rows, tokens, n):
+    """All that a case comes to (docs/benchmarks.md)."""
+    forward = forward_operations(tokens, n)
     if case[0] == "train":
         lora = case[-1] == "lora"
-        return flops / ((forward + 2 * n["head"]) * (2 if lora else 3) + (6 * n["adapter"] if lora else 0))
-    context = 1.5 * tokens
-    step_flops = rows * 2 * (n["blocks"] + n["attention"] * context + n["head"])
-    step_bytes = dtype_bytes * (n["blocks"] + n["head"] + rows * n["kv"] * context)
-    prefill = rows * tokens * forward / flops
-    return rows * tokens / (prefill + tokens * max(step_flops / flops, step_bytes / bandwidth_bytes))
+        forward = (forward + 2 * n["head"]) * (2 if lora else 3) + (6 * n["adapter"] if lora else 0)
+    return rows * tokens * (forward + (step_operations(tokens, n) if case[0] == "generate" else 0))
+
+
+def floor_rate(case, rows, tokens, n, dtype_bytes, flops, bandwidth_bytes):
+    """The most tokens per second that the matrix rate and the memory of this machine allow (docs/benchmarks.md)."""
+    if case[0] != "generate":
+        return rows * tokens * flops / operations(case, rows, tokens, n)
+    step_bytes = dtype_bytes * (n["blocks"] + n["head"] + rows * n["kv"] * 1.5 * tokens)
+    prefill = rows * tokens * forward_operations(tokens, n) / flops
+    step = max(rows * step_operations(tokens, n) / flops, step_bytes / bandwidth_bytes)
+    return rows * tokens / (prefill + tokens * step)
 
 
 def run_version(seedcorn):
@@ -251,7 +266,7 @@ def main():
     results = measure(options)
     facts["load_after"] = f"{os.getloadavg()[0]:.1f}"
     facts["flops"] = 1e9 * max(r["ours"]["peak_gflops"] for r in results)
-    numbers = model_numbers(options.model)
+    numbers = model_numbers(pathlib.Path(options.model) / "config.json")
     for r in results:
         r["floor"] = floor_rate(r["case"], r["rows"], r["tokens"], numbers, 4 if options.dtype == "fp32" else 2,
                                 facts["flops"], facts["bandwidth"])
