@@ -66,9 +66,9 @@ __device__ __forceinline__ exp_sum warp_exps(exp_sum s)
     return s;
 }
 
-/* Calls each(index, values) for every vector of the row that is this thread's, in ascending order with LOGITS_AHEAD loads
+/* Calls each(index, values) for every vector of the row that is this thread's, in ascending order with AHEAD loads
  * under way, and one(index, value) for its element of those that are in no vector. */
-template <class T, class Each, class One>
+template <int AHEAD, class T, class Each, class One>
 __device__ __forceinline__ void visit_row(const T *x, int64_t n, Each each, One one)
 {
     constexpr int width = vector_width<T>();
@@ -77,14 +77,14 @@ __device__ __forceinline__ void visit_row(const T *x, int64_t n, Each each, One 
     const int64_t ragged = ragged_element<T>(cut, n, (int64_t)threadIdx.x);
     if (ragged >= 0)
         one(ragged, to_float(x[ragged]));
-    for (int64_t v = threadIdx.x; v < cut.vectors; v += LOGITS_AHEAD * LOGITS_THREADS) {
-        uint4 raw[LOGITS_AHEAD];
+    for (int64_t v = threadIdx.x; v < cut.vectors; v += AHEAD * LOGITS_THREADS) {
+        uint4 raw[AHEAD];
 #pragma unroll
-        for (int a = 0; a < LOGITS_AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
             if (v + a * LOGITS_THREADS < cut.vectors)
                 raw[a] = vectors[v + a * LOGITS_THREADS];
 #pragma unroll
-        for (int a = 0; a < LOGITS_AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
             if (v + a * LOGITS_THREADS < cut.vectors) {
                 float values[width];
                 unpack(values, raw[a]);
@@ -113,7 +113,7 @@ __device__ __forceinline__ double block_lse(logits_shared &shared, exp_sum mine)
 template <class T> __device__ __forceinline__ double row_lse(logits_shared &shared, const T *x, int64_t n)
 {
     exp_sum mine = {-INFINITY, 0};
-    visit_row(
+    visit_row<LOGITS_AHEAD>(
         x, n, [&](int64_t, const float(&values)[vector_width<T>()]) { add_exps(mine, values); },
         [&](int64_t, float value) {
             const float values[1] = {value};

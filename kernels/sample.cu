@@ -16,14 +16,15 @@ extern "C" {
 
 #include <math.h>
 
-enum { DIGITS = 2048, PENALISE_THREADS = 256 };
+/* Fewer loads ahead than the loss has: the registers of 1,024 threads are few. */
+enum { DIGITS = 2048, SAMPLE_AHEAD = 2, PENALISE_THREADS = 256 };
 
 struct sample_task {
     int32_t *ids; /* -1: the row is no distribution */
     float *logprobs;
     const void *logits;
     const uint64_t *keys;
-    int64_t n, vocab;
+    int64_t vocab;
     sample_scale scale;
     uint64_t least;
     float top_p;
@@ -85,7 +86,7 @@ __device__ __forceinline__ greatest row_greatest(sample_shared &shared, exp_sum 
 {
     greatest mine = {-INFINITY, (int)n};
     bool broken = false;
-    visit_row(
+    visit_row<SAMPLE_AHEAD>(
         x, n,
         [&](int64_t at, const float(&values)[vector_width<T>()]) {
             add_exps(sum, values);
@@ -241,7 +242,7 @@ __device__ __forceinline__ kept_tokens find_leading(sample_shared &shared, const
         for (int digit = (int)threadIdx.x; digit < DIGITS; digit += LOGITS_THREADS)
             shared.low[digit] = shared.high[digit] = 0;
         __syncthreads();
-        visit_row(
+        visit_row<SAMPLE_AHEAD>(
             r.x, r.vocab,
             [&](int64_t, const float(&values)[vector_width<T>()]) {
 #pragma unroll
@@ -287,25 +288,22 @@ __device__ __forceinline__ int64_t draw(sample_shared &shared, const sample_task
 template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) sample_kernel(sample_task t)
 {
     SHARED(sample_shared, shared, );
-    for (int64_t row = blockIdx.x; row < t.n; row += gridDim.x) {
-        const T *x = (const T *)t.logits + row * t.vocab;
-        exp_sum sum = {-INFINITY, 0};
-        const greatest top = row_greatest(shared, sum, x, t.vocab);
-        int64_t id = isfinite(top.value) ? top.id : -1;
-        if (id >= 0) {
-            if (t.logprobs)
-                block_lse(shared.row, sum);
-            if (!t.greedy) {
-                const sample_row<T> r = {x, t.vocab, {top.value, t.scale.rate, t.scale.shift}};
-                id = draw(shared, t, r, t.keys[row]);
-            }
-            if (threadIdx.x == 0 && t.logprobs)
-                t.logprobs[row] = (float)((double)to_float(x[id]) - shared.row.lse);
-        }
-        if (threadIdx.x == 0)
-            t.ids[row] = (int32_t)id;
-        __syncthreads(); /* the row is done */
+    const int64_t row = blockIdx.x;
+    const T *x = (const T *)t.logits + row * t.vocab;
+    exp_sum sum = {-INFINITY, 0};
+    const greatest top = row_greatest(shared, sum, x, t.vocab);
+    int id = isfinite(top.value) ? top.id : -1;
+    if (id >= 0 && t.logprobs)
+        block_lse(shared.row, sum);
+    if (id >= 0 && !t.greedy) {
+        const sample_row<T> r = {x, t.vocab, {top.value, t.scale.rate, t.scale.shift}};
+        id = (int)draw(shared, t, r, t.keys[row]);
     }
+    if (threadIdx.x > 0)
+        return;
+    t.ids[row] = id;
+    if (id >= 0 && t.logprobs)
+        t.logprobs[row] = (float)((double)to_float(x[id]) - shared.row.lse);
 }
 
 struct gather_task {
@@ -371,7 +369,7 @@ static inline sc_status find_wrong_id(const char *op, stream *s, const int32_t *
 sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
                            int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys)
 {
-    if (n < 0 || vocab < 1 || vocab > INT32_MAX)
+    if (n < 0 || n > INT32_MAX || vocab < 1 || vocab > INT32_MAX)
         return sc_fail(SC_INTERNAL, "sample_rows: %lld rows of a vocabulary of %lld tokens", (long long)n,
                        (long long)vocab);
     if (!(options->temperature >= 0) || !(options->top_p > 0) || options->top_k < 0 ||
@@ -389,7 +387,6 @@ sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void 
                               logprobs,
                               logits,
                               keys,
-                              n,
                               vocab,
                               scale,
                               sample_least(&scale, options->min_p),
@@ -398,9 +395,9 @@ sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void 
                               options->temperature == 0,
                               {options->seed, RANDOM_SAMPLE, options->step}};
     if (type == DTYPE_F32)
-        LAUNCH(sample_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(sample_kernel<float>, grid_of(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(sample_kernel<bf16>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(sample_kernel<bf16>, grid_of(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     int64_t lost = -1;
     int32_t id = 0;
     sc_status status = launched("sample_rows");
