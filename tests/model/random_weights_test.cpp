@@ -105,7 +105,7 @@ TEST(RandomWeights, AConfigThatIsNoneIsASentence)
     const TempFolder folder;
     const std::string bad = folder.file("config.json");
     const Random missing(bad);
-    EXPECT_EQ(missing.status, SC_IO);
+    EXPECT_EQ(missing.status, SC_BAD_INPUT);
     EXPECT_NE(std::string(sc_last_error()).find(bad), std::string::npos);
     write_text(bad, "[]");
     const Random list(bad);
