@@ -15,8 +15,8 @@ typedef struct sc_bench_options {
     sc_common common;
     const char *what;  /* "embed", "train", "generate", "kmeans", "select" */
     const char *model; /* model folder, for embed, train and generate */
-    const char *
-        random_weights; /* or this config.json of a Llama model, whose weights are made up, keyed by the seed */
+    /* or this config.json of a Llama model, whose weights are made up, keyed by the seed */
+    const char *random_weights;
     const char *method; /* train: "lora" (default) or "full" */
     int64_t rows;     /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */
     int64_t tokens;   /* tokens a sequence (256), new tokens a prompt (64); 0: these */
@@ -40,15 +40,14 @@ typedef struct sc_bench_family {
 } sc_bench_family;
 
 typedef struct sc_bench_result {
-    double seconds;     /* of the best repeat */
-    double units;       /* what was worked off in one repeat */
-    const char *unit;   /* "tokens", "picks", "row-iterations" (static string) */
-    double gflops;      /* achieved, 1e9 floating-point operations per second; 0: not counted */
-    double peak_gflops; /* of a plain matrix product in the same process and dtype; 0: not measured */
-    int64_t peak_bytes; /* resident memory, the most so far */
-    int64_t
-        device_bytes; /* embed, train, generate on a card: its memory, the most at a time; 0: on the host */
-    char device[128]; /* as doctor names it */
+    double seconds;       /* of the best repeat */
+    double units;         /* what was worked off in one repeat */
+    const char *unit;     /* "tokens", "picks", "row-iterations" (static string) */
+    double gflops;        /* achieved, 1e9 floating-point operations per second; 0: not counted */
+    double peak_gflops;   /* of a plain matrix product in the same process and dtype; 0: not measured */
+    int64_t peak_bytes;   /* resident memory, the most so far */
+    int64_t device_bytes; /* embed, train, generate on a card: its memory, the most; 0: on the host */
+    char device[128];     /* as doctor names it */
     double
         prepare_seconds; /* kmeans, select: rows opened and checked, and clustered for "js"; else the model opened */
     double passes; /* select: how often one repeat and its preparation read the rows; 0: not counted */
