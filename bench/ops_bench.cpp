@@ -144,8 +144,8 @@ void attention_decode(benchmark::State &state, dtype type)
         rows[i] = static_cast<int32_t>(i);
     for (size_t i = 0; i < offsets.size(); i++)
         offsets[i] = static_cast<int64_t>(i) * length;
-    attention_cached_shape shape = {rows.data(), offsets.data(), queries, HEADS, KV_HEADS,
-                                    HEAD_DIM,    wide,           narrow,  0.125f};
+    attention_cached_shape shape = {rows.data(), offsets.data(), queries, HEADS,  KV_HEADS,
+                                    HEAD_DIM,    wide,           narrow,  0.125f, 0};
     for (auto _ : state)
         cpu_ops()->attention_cached(nullptr, out.get(), q.get(), k.get(), v.get(), type, &shape, nullptr);
     rate(state, "GB/s", 2.0 * double(queries * length * narrow) * double(dtype_size(type)));
