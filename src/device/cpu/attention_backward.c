@@ -98,6 +98,7 @@ static void backward_head(const backward *all, int64_t seq, int64_t head)
                     slopes[j * QUERIES + i] = p * (slopes[j * QUERIES + i] - b.dot[i]) * shape->scale;
                 }
             for (int64_t i = 0; shape->soft_cap > 0 && i < keys * QUERIES; i++)
+                /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): cap_slopes has filled them */
                 slopes[i] *= rates[i];
             tile_product(keys, wide, length, scores, QUERIES, 1, dout, dout_pitch, dv + k0 * wide, wide);
             tile_product(keys, wide, length, slopes, QUERIES, 1, q, q_pitch, dk + k0 * wide, wide);

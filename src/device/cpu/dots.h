@@ -50,10 +50,10 @@ static inline __attribute__((always_inline)) void dots(const int m, const int li
 #pragma GCC unroll 6
         for (int i = 0; i < m; i++)
             xs[i] = load_as(x, x_type, i * ldx + p);
-        if (fetch) /* a line of floats: of AVX2's two steps each asks for two rows */
-#pragma GCC unroll 4
+        if (fetch) { /* a line of floats: of AVX2's two steps each asks for two rows */
             for (int r = 0; r < LANES / 4; r++)
                 __builtin_prefetch(at_const(w, w_type, (ahead + (p & 8) / 4 + r) * ldw + p));
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < lines; r++) {
             floats ws = load_as(w, w_type, r * ldw + p);
