@@ -20,13 +20,10 @@ void device_close(device *d);
 /* SC_DEVICE, naming the first operation that models need and the table lacks. */
 sc_status device_runs_models(const device *d);
 
-/* The rate of products [rows][576] x [576][1536], a block's size: the best of some rounds, after one that warms up,
- * in 1e9 operations per second. */
+/* The rate of products [rows][576] x [576][1536], a block's size, on a card of [8192][8192] x [8192][8192]: the best of some
+ * rounds, after one that warms up, in 1e9 operations per second. The numbers are random: of zeros a card makes more in a
+ * second. 0: not measured, of the emulator, or where a card has no room for it. */
 sc_status device_measure_peak(const device *d, int64_t rows, int rounds, int products, double *gflops);
-
-/* The same of products [rows][inner] x [inner][cols], of random numbers: of zeros a card makes more in a second. */
-sc_status device_measure_product(const device *d, int64_t rows, int64_t cols, int64_t inner, int rounds,
-                                 int products, double *gflops);
 
 /* The rate of y += x over arrays of 64 MB, which no cache holds, in 1e9 bytes per second. */
 sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabytes);

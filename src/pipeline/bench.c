@@ -330,15 +330,6 @@ static void take_profile(const task *t, double seconds, sc_bench_result *r)
 
 /* --- on a card ---------------------------------------------------------------------------------------- */
 
-/* A card needs a large product to come to its rate; the emulator needs a small one to come to an end. */
-static sc_status measure_peak(const task *t, double *gflops)
-{
-    enum { SIDE = 8192 };
-    if (strcmp(t->device->ops->name, "cuda") == 0)
-        return device_measure_product(t->device, SIDE, SIDE, SIDE, 5, 5, gflops);
-    return device_on_host(t->device) ? device_measure_peak(t->device, 1024, 5, 5, gflops) : SC_OK;
-}
-
 /* Operations of a card may still be at work when they return. */
 static sc_status timed(task *t, repeat_fn repeat, double *seconds)
 {
@@ -393,7 +384,7 @@ sc_status sc_bench(const sc_bench_options *o, sc_bench_result *result)
     if (o->profile)
         take_profile(&t, all_seconds, result);
     else
-        SC_TRY(measure_peak(&t, &result->peak_gflops));
+        SC_TRY(device_measure_peak(t.device, 1024, 5, 5, &result->peak_gflops));
     result->units = t.units;
     result->passes = t.passes + t.clusters.passes;
     result->unit = t.unit;

@@ -420,8 +420,7 @@ sc_status sc_train(const sc_train_options *o, sc_train_result *result)
     SC_TRY(resume(&t));
     result->first_step = t.state.step;
     SC_TRY(train_events_open(&t));
-    if (strcmp(t.device->ops->name, "emu") != 0) /* whose rate tells nothing */
-        SC_TRY(device_measure_peak(t.device, 256, 5, 1, &t.peak_gflops));
+    SC_TRY(device_measure_peak(t.device, 256, 5, 1, &t.peak_gflops));
     SC_TRY(loop(&t));
     SC_TRY(save_result(&t));
     fill_result(&t, result);
