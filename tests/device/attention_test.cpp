@@ -328,9 +328,17 @@ TEST_P(Attention, BackwardEqualsFiniteDifferences)
         Gradients got = backward(c, dout);
         // bf16 rounds `out` before the backward pass reads it, which moves every slope a little
         const double factor = type == DTYPE_F32 ? 1 : 8;
-        expect_gradient(got.dq, gradient_of(loss, c.q), type, factor, "dq");
-        expect_gradient(got.dk, gradient_of(loss, c.k), type, factor, "dk");
-        expect_gradient(got.dv, gradient_of(loss, c.v), type, factor, "dv");
+        // one token alone: slopes that cancel, which the CPU adds in one order on both sides, and kernels do not
+        const bool cancels = layout.cu.back() == 1 && table != cpu_ops();
+        const auto expect = [&](const Doubles &found, const Doubles &want, const char *what) {
+            if (cancels)
+                expect_gradient(found, want, type, factor, what);
+            else
+                expect_close(found, want, type, factor, what);
+        };
+        expect(got.dq, gradient_of(loss, c.q), "dq");
+        expect(got.dk, gradient_of(loss, c.k), "dk");
+        expect_close(got.dv, gradient_of(loss, c.v), type, factor, "dv");
     }
 }
 
