@@ -53,17 +53,6 @@ __device__ __forceinline__ void forward_at(const glu_task &t, int64_t i)
     store_vector((T *)t.y + i, up);
 }
 
-template <activation ACT, class T, int WIDTH>
-__global__ void __launch_bounds__(GLU_THREADS) forward_kernel(glu_task t)
-{
-    const int64_t i = ((int64_t)blockIdx.x * GLU_THREADS + threadIdx.x) * WIDTH;
-    if (i + WIDTH <= t.n)
-        forward_at<ACT, WIDTH, T>(t, i);
-    else
-        for (int64_t j = i; j < t.n; j++)
-            forward_at<ACT, 1, T>(t, j);
-}
-
 template <activation ACT, int WIDTH, class T>
 __device__ __forceinline__ void backward_at(const glu_task &t, int64_t i)
 {
@@ -82,15 +71,24 @@ __device__ __forceinline__ void backward_at(const glu_task &t, int64_t i)
     store_vector((T *)t.dup + i, up);
 }
 
-template <activation ACT, class T, int WIDTH>
-__global__ void __launch_bounds__(GLU_THREADS) backward_kernel(glu_task t)
+template <bool BACKWARD, activation ACT, int WIDTH, class T>
+__device__ __forceinline__ void glu_at(const glu_task &t, int64_t i)
+{
+    if (BACKWARD)
+        backward_at<ACT, WIDTH, T>(t, i);
+    else
+        forward_at<ACT, WIDTH, T>(t, i);
+}
+
+template <bool BACKWARD, activation ACT, class T, int WIDTH>
+__global__ void __launch_bounds__(GLU_THREADS) glu_kernel(glu_task t)
 {
     const int64_t i = ((int64_t)blockIdx.x * GLU_THREADS + threadIdx.x) * WIDTH;
     if (i + WIDTH <= t.n)
-        backward_at<ACT, WIDTH, T>(t, i);
+        glu_at<BACKWARD, ACT, WIDTH, T>(t, i);
     else
         for (int64_t j = i; j < t.n; j++)
-            backward_at<ACT, 1, T>(t, j);
+            glu_at<BACKWARD, ACT, 1, T>(t, j);
 }
 
 /* --- launchers ----------------------------------------------------------------------------------------- */
@@ -99,9 +97,9 @@ template <activation ACT, class T, int WIDTH> static void launch(cudaStream_t on
 {
     const dim3 grid = grid_of(blocks_of(t.n, GLU_THREADS * WIDTH));
     if (t.y)
-        LAUNCH((forward_kernel<ACT, T, WIDTH>), grid, GLU_THREADS, 0, on, t);
+        LAUNCH((glu_kernel<false, ACT, T, WIDTH>), grid, GLU_THREADS, 0, on, t);
     else
-        LAUNCH((backward_kernel<ACT, T, WIDTH>), grid, GLU_THREADS, 0, on, t);
+        LAUNCH((glu_kernel<true, ACT, T, WIDTH>), grid, GLU_THREADS, 0, on, t);
 }
 
 template <activation ACT> static void launch_typed(cudaStream_t on, const glu_task &t, dtype type)

@@ -74,6 +74,31 @@ __device__ __forceinline__ void drop_tile(T (*x)[PITCH], const dropout_mask &mas
     }
 }
 
+/* Loads `steps` tiles into LORA_STAGES stages in turn and multiplies each when it has arrived; drops elements of it before
+ * where that is wanted. */
+template <class Load, class Drop, class Multiply>
+__device__ __forceinline__ void staged(int64_t steps, bool drops, Load load, Drop drop, Multiply multiply)
+{
+    for (int64_t step = 0; step < LORA_STAGES - 1; step++) {
+        if (step < steps)
+            load(step);
+        copy_async_commit();
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        const int stage = (int)(step % LORA_STAGES);
+        copy_async_wait<LORA_STAGES - 2>();
+        __syncthreads(); /* all copies have arrived, and all warps are done with the stage filled next */
+        if (drops) {
+            drop(step, stage);
+            __syncthreads();
+        }
+        if (step + LORA_STAGES - 1 < steps)
+            load(step + LORA_STAGES - 1);
+        copy_async_commit();
+        multiply(stage);
+    }
+}
+
 template <class T, int RANKS> struct down_buffers {
     T x[LORA_STAGES][DOWN_ROWS][lora_depth<T>::N + 8];
     float m[LORA_STAGES][lora_depth<T>::N][RANKS + 4];
@@ -147,11 +172,13 @@ __device__ __forceinline__ void down_load(down_buffers<T, RANKS> &buffers, int64
                                            rank, column + step * depth);
 }
 
+/* quality: down_kernel: HMMA, LDGSTS.128 */
 template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) down_kernel(down_task t)
 {
     typedef down_buffers<T, RANKS> buffers_of_type;
     SHARED(buffers_of_type, buffers, );
-    const int depth = lora_depth<T>::N, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    constexpr int depth = lora_depth<T>::N;
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int64_t rank_tiles = blocks_of(t.rank, RANKS), split = blockIdx.x % t.splits;
     const int64_t tile = blockIdx.x / t.splits;
     const int64_t rank = tile % rank_tiles * RANKS, first = tile / rank_tiles * DOWN_ROWS;
@@ -159,24 +186,13 @@ template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) do
     const int64_t steps = blocks_of(end - column, depth);
     lora_sums<RANKS / 8> sums;
     clear(sums);
-    for (int64_t step = 0; step < LORA_STAGES - 1; step++) {
-        if (step < steps)
-            down_load(buffers, step, t, first, rank, column);
-        copy_async_commit();
-    }
-    for (int64_t step = 0; step < steps; step++) {
-        const int stage = (int)(step % LORA_STAGES);
-        copy_async_wait<LORA_STAGES - 2>();
-        __syncthreads(); /* all copies have arrived, and all warps are done with the stage filled next */
-        if (t.mask.row_keys) {
+    staged(
+        steps, t.mask.row_keys != NULL,
+        [&](int64_t step) { down_load(buffers, step, t, first, rank, column); },
+        [&](int64_t step, int stage) {
             drop_tile<DOWN_ROWS, depth>(buffers.x[stage], t.mask, t.x.n, first, column + step * depth);
-            __syncthreads();
-        }
-        if (step + LORA_STAGES - 1 < steps)
-            down_load(buffers, step + LORA_STAGES - 1, t, first, rank, column);
-        copy_async_commit();
-        down_multiply<T, RANKS>(sums, buffers.x[stage], buffers.m[stage]);
-    }
+        },
+        [&](int stage) { down_multiply<T, RANKS>(sums, buffers.x[stage], buffers.m[stage]); });
     float *out = t.out + split * t.x.n * t.rank;
 #pragma unroll
     for (int i = 0; i < 2; i++)
@@ -191,6 +207,7 @@ template <class T, int RANKS> __global__ void __launch_bounds__(LORA_THREADS) do
             }
 }
 
+/* quality: up_kernel: HMMA */
 template <class T> __global__ void __launch_bounds__(UP_THREADS, 3) up_kernel(up_task t)
 {
     SHARED(up_buffers, buffers, );
@@ -273,12 +290,14 @@ __device__ __forceinline__ void gradient_load(gradient_buffers<T, RANKS> &buffer
                                             t.rank, first + step * depth, rank);
 }
 
+/* quality: gradient_kernel: HMMA, LDGSTS.128 */
 template <class T, int RANKS>
 __global__ void __launch_bounds__(LORA_THREADS, 3) gradient_kernel(gradient_task t)
 {
     typedef gradient_buffers<T, RANKS> buffers_of_type;
     SHARED(buffers_of_type, buffers, );
-    const int depth = lora_depth<T>::N, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    constexpr int depth = lora_depth<T>::N;
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int64_t rank_tiles = blocks_of(t.rank, RANKS);
     const int64_t column_tiles = blocks_of(t.x.width, GRADIENT_COLUMNS);
     const int64_t rank = blockIdx.x % rank_tiles * RANKS;
@@ -288,24 +307,13 @@ __global__ void __launch_bounds__(LORA_THREADS, 3) gradient_kernel(gradient_task
     const int64_t steps = blocks_of(end - first, depth);
     lora_sums<RANKS / 8> sums;
     clear(sums);
-    for (int64_t step = 0; step < LORA_STAGES - 1; step++) {
-        if (step < steps)
-            gradient_load(buffers, step, t, first, rank, column);
-        copy_async_commit();
-    }
-    for (int64_t step = 0; step < steps; step++) {
-        const int stage = (int)(step % LORA_STAGES);
-        copy_async_wait<LORA_STAGES - 2>();
-        __syncthreads(); /* all copies have arrived, and all warps are done with the stage filled next */
-        if (t.mask.row_keys) {
+    staged(
+        steps, t.mask.row_keys != NULL,
+        [&](int64_t step) { gradient_load(buffers, step, t, first, rank, column); },
+        [&](int64_t step, int stage) {
             drop_tile<depth, GRADIENT_COLUMNS>(buffers.x[stage], t.mask, t.x.n, first + step * depth, column);
-            __syncthreads();
-        }
-        if (step + LORA_STAGES - 1 < steps)
-            gradient_load(buffers, step + LORA_STAGES - 1, t, first, rank, column);
-        copy_async_commit();
-        gradient_multiply<T, RANKS>(sums, buffers.x[stage], buffers.narrow[stage]);
-    }
+        },
+        [&](int stage) { gradient_multiply<T, RANKS>(sums, buffers.x[stage], buffers.narrow[stage]); });
     float *out = t.out + split * t.x.width * t.rank;
 #pragma unroll
     for (int i = 0; i < 2; i++)
@@ -322,7 +330,7 @@ __global__ void __launch_bounds__(LORA_THREADS, 3) gradient_kernel(gradient_task
 
 /* out (+)= the parts' sum, part by part. */
 __global__ void __launch_bounds__(JOIN_THREADS)
-    join_kernel(float *out, bool accumulate, const float *parts, int splits, int64_t n)
+    lora_join_kernel(float *out, bool accumulate, const float *parts, int splits, int64_t n)
 {
     const int64_t stride = (int64_t)gridDim.x * JOIN_THREADS;
     for (int64_t i = (int64_t)blockIdx.x * JOIN_THREADS + threadIdx.x; i < n; i += stride) {
@@ -405,7 +413,7 @@ template <class T> static void launch_gradient(cudaStream_t on, const gradient_t
 
 static void join(cudaStream_t on, float *out, bool accumulate, const float *parts, int splits, int64_t n)
 {
-    LAUNCH(join_kernel, striding_grid(blocks_of(n, JOIN_THREADS)), JOIN_THREADS, 0, on, out, accumulate,
+    LAUNCH(lora_join_kernel, striding_grid(blocks_of(n, JOIN_THREADS)), JOIN_THREADS, 0, on, out, accumulate,
            parts, splits, n);
 }
 
