@@ -2,7 +2,7 @@
 #ifndef SC_KERNELS_RANDOM_CUH
 #define SC_KERNELS_RANDOM_CUH
 
-#include "base/random.h"
+#include "kernels.h"
 #include "portable.cuh"
 
 /* What a stream of numbers is keyed by, but for the row. */

@@ -10,10 +10,6 @@
 #include "logits.cuh"
 #include "random.cuh"
 
-extern "C" {
-#include "device/sample_weight.h"
-}
-
 #include <math.h>
 
 /* Fewer loads ahead than the loss has: the registers of 1,024 threads are few. */

@@ -17,7 +17,10 @@
 
 #include <stdbool.h>
 
+/* Part of the contract: the numbers that dropout and sampling draw, and what sampling decides by. */
+#include "base/random.h"
 #include "base/status.h"
+#include "device/sample_weight.h"
 
 typedef enum dtype { DTYPE_F32 = 0, DTYPE_BF16 = 1 } dtype;
 static inline size_t dtype_size(dtype t)

@@ -4,13 +4,19 @@
  * 2^(24 + shift), and all of a row fit into 62 bits. Sums of whole numbers do not depend on their order, so threads, lanes and
  * cards find the same sums, edges and tokens to the last bit; a weight's own rounding is that of a float, 3 2^-24 of it and
  * (x - top) / temperature 2^-23. Fused multiplications are written out, so the one line of floats does not depend
- * on what a compiler fuses. Included by src/device/cpu/sample.c and kernels/sample.cu. */
+ * on what a compiler fuses. For src/device/cpu/sample.c and kernels/sample.cu, by way of ops.h. */
 #ifndef SC_DEVICE_SAMPLE_WEIGHT_H
 #define SC_DEVICE_SAMPLE_WEIGHT_H
 
+#ifdef __cplusplus
+extern "C++" { /* ops.h may be included inside of extern "C", which the library's templates do not stand */
+#endif
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
+#ifdef __cplusplus
+}
+#endif
 
 #ifdef __CUDACC__
 #define SAMPLE_WEIGHT static inline __host__ __device__

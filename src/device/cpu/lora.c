@@ -1,5 +1,4 @@
 /* lora: low-rank adapters (Hu et al. 2022), y += scaling * (drop(x) A^T) B^T, and their gradients. */
-#include "base/random.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
 

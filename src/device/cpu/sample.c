@@ -1,9 +1,7 @@
 /* sample: the next token of every row (greedy, or drawn from all or the most probable) and log-probabilities of given
  * tokens. The choice is made in whole numbers (sample_weight.h), so it is the same on every table. */
-#include "base/random.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/softmax.h"
-#include "device/sample_weight.h"
 
 static float logit_at(const void *logits, dtype type, int64_t i)
 {
