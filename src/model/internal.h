@@ -152,6 +152,8 @@ typedef struct cached_step {
 } cached_step;
 sc_status cached_decode(model *m, kv_cache *cache, const cached_step *step, void **hidden);
 
+/* A model on a device that has no config and no weights yet; `from` is what messages call it. */
+sc_status weights_begin(const char *from, device *d, model **out);
 /* The list of parameters, by the config: names and shapes, no values yet. */
 sc_status weights_list(model *m);
 /* Bytes of a parameter's place in a block of all. */

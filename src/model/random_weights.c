@@ -70,12 +70,7 @@ sc_status model_open_random(const char *config_path, device *d, uint64_t seed, m
     sc_status status = SC_OK;
     model *m = NULL;
     *out = NULL;
-    SC_TRY(device_runs_models(d));
-    SC_TRY(sc_alloc(&m, 1, sizeof *m));
-    m->device = d;
-    m->dtype = d->dtype;
-    SC_TRY(sc_alloc(&m->storage, 1, sizeof(model_storage)));
-    SC_TRY(sc_strdup(&m->folder, config_path));
+    SC_TRY(weights_begin(config_path, d, &m));
     SC_TRY(model_config_read_file(config_path, &m->config));
     m->config.n_eos = 0;
     SC_TRY(weights_list(m));

@@ -285,7 +285,7 @@ static sc_status identify(model *m, const safetensors *files)
     return status;
 }
 
-static sc_status open_outline(const char *folder, device *d, model **out, safetensors **files)
+sc_status weights_begin(const char *from, device *d, model **out)
 {
     sc_status status = SC_OK;
     model *m = NULL;
@@ -294,7 +294,19 @@ static sc_status open_outline(const char *folder, device *d, model **out, safete
     m->device = d;
     m->dtype = d->dtype;
     SC_TRY(sc_alloc(&m->storage, 1, sizeof(model_storage)));
-    SC_TRY(sc_strdup(&m->folder, folder));
+    SC_TRY(sc_strdup(&m->folder, from));
+    *out = m;
+    m = NULL;
+cleanup:
+    model_close(m);
+    return status;
+}
+
+static sc_status open_outline(const char *folder, device *d, model **out, safetensors **files)
+{
+    sc_status status = SC_OK;
+    model *m = NULL;
+    SC_TRY(weights_begin(folder, d, &m));
     SC_TRY(model_config_read(folder, &m->config));
     SC_TRY(weights_list(m));
     SC_TRY(safetensors_open(folder, files));
