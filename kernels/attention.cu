@@ -40,6 +40,10 @@ __device__ __forceinline__ head_rows<T> rows_of(const void *at, const tile_place
     return {(const T *)at + column, stride, p.start, shared, shared + p.n};
 }
 
+/* quality: forward_kernel<64>: HMMA, LDGSTS.128; 18432 dynamic bytes */
+/* quality: forward_kernel<96>: HMMA, LDGSTS.128; 26624 dynamic bytes */
+/* quality: forward_kernel<128>: HMMA, LDGSTS.128; 34816 dynamic bytes */
+/* quality: forward_kernel<256>: HMMA, LDGSTS.128; 101376 dynamic bytes */
 template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) forward_kernel(forward_task f)
 {
     typedef forward_cut<DIM> cut;
@@ -191,6 +195,9 @@ template <int DIM> __global__ void __launch_bounds__(forward_cut<DIM>::THREADS) 
                                       p.first + warp_row, p.n, t.head_dim, t.vectors, lane);
 }
 
+/* quality: float_forward_kernel<64>: LDGSTS.128; 26112 dynamic bytes */
+/* quality: float_forward_kernel<128>: LDGSTS.128; 50688 dynamic bytes */
+/* quality: float_forward_kernel<256>: LDGSTS.128; 49920 dynamic bytes */
 template <int DIM>
 __global__ void __launch_bounds__(float_cut<DIM>::THREADS) float_forward_kernel(forward_task f)
 {

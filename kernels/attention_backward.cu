@@ -135,6 +135,10 @@ __device__ __forceinline__ float cap_slope(float score, float cap)
 }
 
 /* KEYS: mine are keys. A, B: which gradients of mine are wanted. */
+/* quality: backward_kernel<64, *>: HMMA, LDGSTS.128; 36864 dynamic bytes */
+/* quality: backward_kernel<96, *>: HMMA, LDGSTS.128; 53248 dynamic bytes */
+/* quality: backward_kernel<128, *>: HMMA, LDGSTS.128; 87040 dynamic bytes */
+/* quality: backward_kernel<256, *>: HMMA, LDGSTS.128; 101376 dynamic bytes */
 template <int DIM, bool KEYS, bool A, bool B>
 __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(backward_task b)
 {
@@ -283,6 +287,9 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
     }
 }
 
+/* quality: float_backward_kernel<64, *>: LDGSTS.128; 34816 dynamic bytes */
+/* quality: float_backward_kernel<128, *>: LDGSTS.128; 67584 dynamic bytes */
+/* quality: float_backward_kernel<256, *>: LDGSTS.128; 66560 dynamic bytes */
 template <int DIM, bool KEYS>
 __global__ void __launch_bounds__(float_backward_cut<DIM>::THREADS, 1) float_backward_kernel(backward_task b)
 {

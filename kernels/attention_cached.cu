@@ -158,6 +158,10 @@ __device__ __forceinline__ void sums_to_two_lefts(unsigned (&high)[4], unsigned 
 }
 
 /* A block at least a multiprocessor: without that ptxas spills, to fit more of them. */
+/* quality: cached_kernel<64>: HMMA, LDGSTS.128; 36864 dynamic bytes */
+/* quality: cached_kernel<96>: HMMA, LDGSTS.128; 26624 dynamic bytes */
+/* quality: cached_kernel<128>: HMMA, LDGSTS.128; 34816 dynamic bytes */
+/* quality: cached_kernel<256>: HMMA, LDGSTS.128; 76032 dynamic bytes */
 template <int DIM> __global__ void __launch_bounds__(CACHED_THREADS, 1) cached_kernel(cached_task t)
 {
     typedef cached_cut<DIM> cut;

@@ -30,6 +30,7 @@ struct scale_task {
 
 /* --- kernels ------------------------------------------------------------------------------------------- */
 
+/* quality: squares_kernel: HMMA, LDGSTS.128 */
 template <class T> __global__ void __launch_bounds__(UP_THREADS, 3) squares_kernel(length_task t)
 {
     SHARED(up_buffers, buffers, );
@@ -116,7 +117,7 @@ __device__ __forceinline__ void load_gains(float (&gains)[vector_width<T>()], co
 }
 
 /* A thread: 16 bytes of FORWARD_ROWS rows. */
-template <class T> __global__ void __launch_bounds__(DORA_THREADS) forward_kernel(scale_task t)
+template <class T> __global__ void __launch_bounds__(DORA_THREADS) dora_forward_kernel(scale_task t)
 {
     constexpr int width = vector_width<T>();
     const int64_t column_blocks = blocks_of(t.out, DORA_THREADS * width);
@@ -140,7 +141,7 @@ template <class T> __global__ void __launch_bounds__(DORA_THREADS) forward_kerne
 }
 
 /* Two threads a row, 16 bytes each; a block is 128 rows high. Sums are taken row by row, then over the 128. */
-template <class T> __global__ void __launch_bounds__(DORA_THREADS) backward_kernel(scale_task t)
+template <class T> __global__ void __launch_bounds__(DORA_THREADS) dora_backward_kernel(scale_task t)
 {
     enum { WIDTH = vector_width<T>(), SIDES = 2, LINES = DORA_THREADS / SIDES, AHEAD = 4 };
     SHARED(float, sums, [LINES][SIDES * WIDTH + 1]);
@@ -229,9 +230,9 @@ sc_status cuda_dora_forward(stream *s, void *y, bool accumulate, const void *x, 
     const int64_t per_block = DORA_THREADS * (int64_t)(16 / dtype_size(type));
     const dim3 grid = grid_of(blocks_of(out, per_block) * blocks_of(n, FORWARD_ROWS));
     if (type == DTYPE_F32)
-        LAUNCH(forward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(dora_forward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(forward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(dora_forward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     return launched("dora_forward");
 }
 
@@ -247,8 +248,8 @@ sc_status cuda_dora_backward(stream *s, void *dx, float *dmagnitude, const void 
                              dmagnitude, n, out, false,     in_vectors(dx, x, dy, type, out)};
     const dim3 grid = grid_of(blocks_of(out, 2 * (int64_t)(16 / dtype_size(type))));
     if (type == DTYPE_F32)
-        LAUNCH(backward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(dora_backward_kernel<float>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     else
-        LAUNCH(backward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
+        LAUNCH(dora_backward_kernel<bf16>, grid, DORA_THREADS, 0, cuda_stream(s), task);
     return launched("dora_backward");
 }

@@ -3,7 +3,7 @@
  * Forward reads x and writes y, backward reads dy and x (and dx, if it adds to it) and writes dx, each once: a block has a
  * whole row in its registers, NORM_KEPT vectors a thread forward and one backward, and reads only what is beyond that (of
  * rows wider than 16,384 and 8,192 bf16) again. dw is a sum over rows: a block sums a run of rows, whose number depends
- * on n alone, and `join_kernel` the runs, in order; that moves 8 bytes a run and column more, 1/16 of the rest or less. */
+ * on n alone, and `norm_join_kernel` the runs, in order; that moves 8 bytes a run and column more, 1/16 of the rest or less. */
 #include "elements.cuh"
 #include "launch.cuh"
 
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward_kernel(norm_gradie
 
 /* Every group of threads sums each JOIN_GROUPS-th run, and the first adds their sums to dw. */
 __global__ void __launch_bounds__(JOIN_COLUMNS *JOIN_GROUPS)
-    join_kernel(float *dw, const float *dw_runs, int64_t runs, int64_t dim)
+    norm_join_kernel(float *dw, const float *dw_runs, int64_t runs, int64_t dim)
 {
     SHARED(float, parts, [JOIN_GROUPS][JOIN_COLUMNS]);
     const int across = (int)threadIdx.x % JOIN_COLUMNS, group = (int)threadIdx.x / JOIN_COLUMNS;
@@ -277,7 +277,7 @@ sc_status cuda_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *
     else
         w_type == DTYPE_F32 ? backward<bf16, float>(on, g) : backward<bf16, bf16>(on, g);
     if (dw)
-        LAUNCH(join_kernel, grid_of(blocks_of(dim, JOIN_COLUMNS)), JOIN_COLUMNS * JOIN_GROUPS, 0, on, dw,
+        LAUNCH(norm_join_kernel, grid_of(blocks_of(dim, JOIN_COLUMNS)), JOIN_COLUMNS * JOIN_GROUPS, 0, on, dw,
                g.dw_runs, g.runs, dim);
     return launched("rmsnorm_backward");
 }

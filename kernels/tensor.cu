@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(32 * COPY_WARPS) copy_kernel(copy_task t)
 /* Sums in double, in order of the rows, as the CPU does. */
 template <class T, int WIDTH>
 __global__ void __launch_bounds__(POOL_THREADS)
-    pool_kernel(float *out, const T *x, const int32_t *cu_seqlens, int64_t dim, bool last_only)
+    pool_rows_kernel(float *out, const T *x, const int32_t *cu_seqlens, int64_t dim, bool last_only)
 {
     const int64_t seq = blockIdx.x, last = cu_seqlens[seq + 1];
     const int64_t first = last_only && last > cu_seqlens[seq] ? last - 1 : cu_seqlens[seq];
@@ -227,8 +227,8 @@ template <class T, int WIDTH>
 static void pool_all(cudaStream_t on, float *out, const void *x, const int32_t *cu_seqlens, int64_t n_seqs,
                      int64_t dim, pooling how)
 {
-    LAUNCH((pool_kernel<T, WIDTH>), row_grid(n_seqs, blocks_of(dim, POOL_THREADS * WIDTH)), POOL_THREADS, 0,
-           on, out, (const T *)x, cu_seqlens, dim, how == POOL_LAST);
+    LAUNCH((pool_rows_kernel<T, WIDTH>), row_grid(n_seqs, blocks_of(dim, POOL_THREADS * WIDTH)), POOL_THREADS,
+           0, on, out, (const T *)x, cu_seqlens, dim, how == POOL_LAST);
 }
 
 sc_status cuda_pool_rows(stream *s, float *out, const void *x, dtype type, const int32_t *cu_seqlens,
