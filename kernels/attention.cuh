@@ -179,10 +179,10 @@ __device__ __forceinline__ void load_columns_right(unsigned (&b)[2][2], const bf
 __device__ __forceinline__ void sums_to_left(unsigned (&a)[4], const float (&left)[4],
                                              const float (&right)[4])
 {
-    a[0] = pair_of(left[0], left[1]);
-    a[1] = pair_of(left[2], left[3]);
-    a[2] = pair_of(right[0], right[1]);
-    a[3] = pair_of(right[2], right[3]);
+    a[0] = to_bf16_pair(left[0], left[1]);
+    a[1] = to_bf16_pair(left[2], left[3]);
+    a[2] = to_bf16_pair(right[0], right[1]);
+    a[3] = to_bf16_pair(right[2], right[3]);
 }
 
 /* sums[j] += left times rows `row` + 8 j .. of the tile, 16 columns of both. */
@@ -222,8 +222,9 @@ __device__ __forceinline__ void sums_to_tile(bf16 *tile, const float (&sums)[DIM
     bf16 *to = tile + lane / 4 * PITCH<bf16, DIM> + lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < DIM / 8; j++) {
-        *(unsigned *)(to + 8 * j) = pair_of(sums[j][0] * upper, sums[j][1] * upper);
-        *(unsigned *)(to + 8 * PITCH<bf16, DIM> + 8 * j) = pair_of(sums[j][2] * lower, sums[j][3] * lower);
+        *(unsigned *)(to + 8 * j) = to_bf16_pair(sums[j][0] * upper, sums[j][1] * upper);
+        *(unsigned *)(to + 8 * PITCH<bf16, DIM> + 8 * j) =
+            to_bf16_pair(sums[j][2] * lower, sums[j][3] * lower);
     }
 }
 

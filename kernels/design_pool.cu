@@ -12,6 +12,7 @@
  *
  * A pick reads A once if rows have to be evaluated (8 dim^2 bytes), the pool once (4 m dim) and the block's w (8 n dim):
  * from the cache of the second level if that holds them. */
+#include "cooperative.cuh"
 #include "lanes.cuh"
 #include "launch.cuh"
 

@@ -33,7 +33,7 @@ template <> __device__ __forceinline__ float from_float<float>(float v)
 
 template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
 {
-    return __bfloat16_as_ushort(__float2bfloat16_rn(v));
+    return to_bf16(v);
 }
 
 /* For kernels that learn the type as they run. */
@@ -80,12 +80,6 @@ __device__ __forceinline__ float second_of(unsigned pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-__device__ __forceinline__ unsigned pair_of(float first, float second)
-{
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
-    return (unsigned)__bfloat16_as_ushort(pair.x) | (unsigned)__bfloat16_as_ushort(pair.y) << 16;
-}
-
 /* 16 bytes as floats, and back. */
 __device__ __forceinline__ void unpack(float (&to)[4], uint4 v)
 {
@@ -113,8 +107,8 @@ __device__ __forceinline__ uint4 pack(const float (&from)[4])
 
 __device__ __forceinline__ uint4 pack(const float (&from)[8])
 {
-    return make_uint4(pair_of(from[0], from[1]), pair_of(from[2], from[3]), pair_of(from[4], from[5]),
-                      pair_of(from[6], from[7]));
+    return make_uint4(to_bf16_pair(from[0], from[1]), to_bf16_pair(from[2], from[3]),
+                      to_bf16_pair(from[4], from[5]), to_bf16_pair(from[6], from[7]));
 }
 
 template <int WIDTH> __device__ __forceinline__ void load_vector(float (&v)[WIDTH], const float *from)
@@ -182,9 +176,9 @@ template <int WIDTH> __device__ __forceinline__ void store_vector(bf16 *to, cons
     if constexpr (WIDTH == 1)
         to[0] = from_float<bf16>(v[0]);
     else if constexpr (WIDTH == 2)
-        *(unsigned *)to = pair_of(v[0], v[1]);
+        *(unsigned *)to = to_bf16_pair(v[0], v[1]);
     else if constexpr (WIDTH == 4)
-        *(uint2 *)to = make_uint2(pair_of(v[0], v[1]), pair_of(v[2], v[3]));
+        *(uint2 *)to = make_uint2(to_bf16_pair(v[0], v[1]), to_bf16_pair(v[2], v[3]));
     else
         *(uint4 *)to = pack(v);
 }

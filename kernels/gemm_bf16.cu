@@ -150,7 +150,7 @@ __device__ __forceinline__ void finish_four(const bf16_task &t, int64_t row, int
     if (t.c_type == DTYPE_F32)
         *(float4 *)((float *)t.c + at) = c;
     else
-        *(uint2 *)((bf16 *)t.c + at) = make_uint2(pair_of(c.x, c.y), pair_of(c.z, c.w));
+        *(uint2 *)((bf16 *)t.c + at) = make_uint2(to_bf16_pair(c.x, c.y), to_bf16_pair(c.z, c.w));
 }
 
 /* quality: gemm_bf16_kernel: HMMA, LDSM, STG.128 */

@@ -5,13 +5,11 @@
 // plain C++ cannot express, the names below. docs/emulator.md lists the rules that kernels obey.
 //
 //   LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...)   an ordinary launch
-//   LAUNCH_COOPERATIVE(...)              the same with all blocks resident, so that grid_barrier() may be used
 //                                        (put templates into parentheses: LAUNCH((k<64>), ...);
 //                                        errors are fetched with cudaGetLastError())
 //   SHARED(type, name, dims)             a shared variable, 16-byte aligned: SHARED(float, tile, [64][33]);
 //                                        SHARED(int, n, ); is a scalar
 //   DYNAMIC_SHARED(type, name)           type *name: the launch's dynamic shared memory, 16-byte aligned
-//   grid_barrier()                       all threads of a cooperative launch
 //   copy_async16, copy_async4            cp.async: 16 or 4 bytes from global to shared memory; when not wanted,
 //                                        zeros are written and global memory is not read
 //   copy_async_commit, copy_async_wait<N>   close a group; wait until at most N groups are under way
@@ -21,7 +19,11 @@
 //   mma_f64_884                          d[8][8] += a[8][4] b[4][8], float64 (sm_80)
 //   exp2_approx(x)                       2^x within 2 ulp, 0 where that is below the normal numbers
 //   to_tf32(x)                           nearest tf32, ties away from zero, as bits
+//   to_bf16(x)                           nearest bf16, ties to even, a NaN stays one, as bits
+//   to_bf16_pair(first, second)          the same of two, the first in the low half
 //   load_relaxed, store_relaxed          an access that may meet another thread's atomic one
+//
+// cooperative.cuh adds LAUNCH_COOPERATIVE and grid_barrier().
 //
 // The fragment layouts of the matrix operations are those of the PTX ISA, "Matrix Fragments for mma.m16n8k16" etc.
 #pragma once
@@ -30,17 +32,10 @@
 #include "emu/emu.h"
 #else
 
-#include <cooperative_groups.h>
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
-#include <tuple>
-#include <utility>
+#include <cuda_runtime.h> // alone: CUDA's headers for cooperative groups and bf16 take longer to read than most kernels
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
     (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-
-#define LAUNCH_COOPERATIVE(kernel, grid, block, shared_bytes, stream, ...)                                   \
-    ::portable::cooperative((kernel), (grid), (block), (shared_bytes), (stream))(__VA_ARGS__)
 
 #define SHARED(type, name, dims) __shared__ __align__(16) type name dims
 
@@ -51,47 +46,12 @@
 namespace portable
 {
 
-// cudaLaunchCooperativeKernel wants pointers to arguments of exactly the kernel's parameter types.
-template <class... Parameters> struct CooperativeLaunch {
-    void (*kernel)(Parameters...);
-    dim3 grid, block;
-    size_t shared_bytes;
-    cudaStream_t stream;
-
-    void operator()(Parameters... arguments) const
-    {
-        std::tuple<Parameters...> values(arguments...);
-        launch(values, std::index_sequence_for<Parameters...>());
-    }
-
-  private:
-    template <size_t... I> void launch(std::tuple<Parameters...> &values, std::index_sequence<I...>) const
-    {
-        void *pointers[] = {static_cast<void *>(&std::get<I>(values))..., nullptr};
-        (void)cudaLaunchCooperativeKernel(reinterpret_cast<const void *>(kernel), grid, block, pointers,
-                                          shared_bytes,
-                                          stream); // the error stays in cudaGetLastError()
-    }
-};
-
-template <class... Parameters>
-CooperativeLaunch<Parameters...> cooperative(void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                                             size_t shared_bytes, cudaStream_t stream)
-{
-    return {kernel, grid, block, shared_bytes, stream};
-}
-
 __device__ __forceinline__ unsigned shared_address(const void *p)
 {
     return static_cast<unsigned>(__cvta_generic_to_shared(p));
 }
 
 } // namespace portable
-
-__device__ __forceinline__ void grid_barrier()
-{
-    cooperative_groups::this_grid().sync();
-}
 
 template <class T> __device__ __forceinline__ T load_relaxed(const T *p)
 {
@@ -180,6 +140,20 @@ __device__ __forceinline__ unsigned to_tf32(float x)
 {
     unsigned bits;
     asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(bits) : "f"(x));
+    return bits;
+}
+
+__device__ __forceinline__ unsigned short to_bf16(float x)
+{
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;\n" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
+__device__ __forceinline__ unsigned to_bf16_pair(float first, float second)
+{
+    unsigned bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(bits) : "f"(second), "f"(first));
     return bits;
 }
 

@@ -3,7 +3,9 @@
 //
 // The file compiles with nvcc as well, which keeps both sides of kernels/portable.cuh the same.
 #pragma once
-#include "portable.cuh"
+#include "cooperative.cuh"
+
+#include <cuda_bf16.h>
 
 enum class Bug {
     none,

@@ -60,3 +60,13 @@ inline unsigned to_tf32(float x)
         return bits; // an infinity stays one
     return (bits + 0x1000u) & ~0x1fffu;
 }
+
+inline unsigned short to_bf16(float x)
+{
+    return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+inline unsigned to_bf16_pair(float first, float second)
+{
+    return static_cast<unsigned>(to_bf16(first)) | static_cast<unsigned>(to_bf16(second)) << 16;
+}
