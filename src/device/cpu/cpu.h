@@ -69,7 +69,7 @@ size_t cpu_rmsnorm_backward_workspace(int64_t n, int64_t dim);
 sc_status cpu_rope(stream *s, void *x, dtype type, const int32_t *positions, const float *inv_freq, int64_t n,
                    int32_t n_heads, int32_t head_dim, int64_t ld, bool inverse);
 
-/* attention.c, attention_cached.c */
+/* attention.c, attention_backward.c, attention_cached.c */
 sc_status cpu_attention_forward(stream *s, void *out, float *lse, const void *q, const void *k, const void *v,
                                 dtype type, const attention_shape *shape, void *workspace);
 size_t cpu_attention_forward_workspace(const attention_shape *shape);
@@ -80,6 +80,16 @@ size_t cpu_attention_backward_workspace(const attention_shape *shape);
 sc_status cpu_attention_cached(stream *s, void *out, const void *q, const void *k_cache, const void *v_cache,
                                dtype type, const attention_cached_shape *shape, void *workspace);
 size_t cpu_attention_cached_workspace(const attention_cached_shape *shape);
+/* attention_amx.c, attention_backward_amx.c: the same for bf16, where attention_takes_amx(). Shapes are as attention_check
+ * passes them. */
+bool attention_takes_amx(const attention_shape *shape);
+void amx_attention_forward(uint16_t *out, float *lse, const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                           const attention_shape *shape, void *workspace);
+size_t amx_attention_forward_workspace(const attention_shape *shape);
+void amx_attention_backward(uint16_t *dq, uint16_t *dk, uint16_t *dv, const uint16_t *dout,
+                            const uint16_t *out, const float *lse, const uint16_t *q, const uint16_t *k,
+                            const uint16_t *v, const attention_shape *shape, void *workspace);
+size_t amx_attention_backward_workspace(const attention_shape *shape);
 
 /* glu.c */
 sc_status cpu_glu_forward(stream *s, void *y, const void *gate, const void *up, dtype type, int64_t n,
