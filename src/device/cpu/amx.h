@@ -132,6 +132,15 @@ static inline __m512i amx_round_pairs(__m512 even, __m512 odd)
     return _mm512_permutexvar_epi16(order, both);
 }
 
+/* The same, and what rounding took away from both, rounded: the two together keep 16 bits of a float. */
+static inline void amx_split_pairs(__m512 even, __m512 odd, __m512i *high, __m512i *low)
+{
+    *high = amx_round_pairs(even, odd);
+    const __m512 even_high = _mm512_castsi512_ps(_mm512_slli_epi32(*high, 16));
+    const __m512 odd_high = _mm512_castsi512_ps(_mm512_and_si512(*high, _mm512_set1_epi32((int)0xffff0000)));
+    *low = amx_round_pairs(_mm512_sub_ps(even, even_high), _mm512_sub_ps(odd, odd_high));
+}
+
 /* 2^x to about 2 ulp; 0 below -126, where the processor would need hundreds of cycles for each denormal; a NaN stays one. */
 static inline __m512 amx_exp2(__m512 x)
 {
