@@ -132,6 +132,23 @@ static inline __m512i amx_round_pairs(__m512 even, __m512 odd)
     return _mm512_permutexvar_epi16(order, both);
 }
 
+/* Up to 16 elements of either type as floats, and back. */
+static inline __m512 amx_load(const void *from, dtype type, __mmask16 some)
+{
+    if (type == DTYPE_F32)
+        return _mm512_maskz_loadu_ps(some, from);
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+static inline void amx_store(void *to, dtype type, __mmask16 some, __m512 values)
+{
+    if (type == DTYPE_F32)
+        _mm512_mask_storeu_ps(to, some, values);
+    else
+        _mm256_mask_storeu_epi16(to, some, (__m256i)_mm512_cvtneps_pbh(values));
+}
+
 /* The same, and what rounding took away from both, rounded: the two together keep 16 bits of a float. */
 static inline void amx_split_pairs(__m512 even, __m512 odd, __m512i *high, __m512i *low)
 {

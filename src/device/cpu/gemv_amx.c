@@ -34,16 +34,9 @@ static void finish(void *c, dtype type, int64_t ldc, int64_t rows, int64_t colum
         for (int64_t j = 0; j < 16 && i + j < rows; j++) {
             void *to = at(c, type, (i + j) * ldc);
             __m512 y = _mm512_mul_ps(_mm512_castsi512_ps(r[j]), _mm512_set1_ps(alpha));
-            if (beta != 0) {
-                const __m512i halves = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, to));
-                const __m512 old = type == DTYPE_F32 ? _mm512_maskz_loadu_ps(some, to)
-                                                     : _mm512_castsi512_ps(_mm512_slli_epi32(halves, 16));
-                y = _mm512_fmadd_ps(_mm512_set1_ps(beta), old, y);
-            }
-            if (type == DTYPE_F32)
-                _mm512_mask_storeu_ps(to, some, y);
-            else
-                _mm256_mask_storeu_epi16(to, some, (__m256i)_mm512_cvtneps_pbh(y));
+            if (beta != 0)
+                y = _mm512_fmadd_ps(_mm512_set1_ps(beta), amx_load(to, type, some), y);
+            amx_store(to, type, some, y);
         }
     }
 }
@@ -108,7 +101,8 @@ bool cpu_gemv_amx(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *
             const int64_t j0 = block * AMX_STEP, columns = n - j0 < AMX_STEP ? n - j0 : AMX_STEP;
             const amx_left left = columns < AMX_STEP ? (amx_left){rest, AMX_DEPTH, k}
                                                      : (amx_left){w + j0 * ldw, AMX_DEPTH, ldw};
-            const int64_t lines = j0 + 2 * AMX_STEP <= n && ldw == k ? k : 0; /* 32 rows, 32 elements a line */
+            const int64_t lines =
+                j0 + 2 * AMX_STEP <= n && ldw == k ? k : 0; /* 32 rows, 32 elements a line */
             product(sums, rows, k / AMX_DEPTH, left, (amx_right){pairs, AMX_DEPTH / 2 * rows, rows},
                     w + (j0 + AMX_STEP) * ldw, lines);
             for (int64_t j = 0; j < columns; j += 16)
