@@ -1,4 +1,4 @@
-/* norm: RMSNorm, y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps), and its gradients. Twin of src/device/cpu/norm.c.
+/* norm: RMSNorm, y = x * rstd * (shift + w) with rstd = 1 / sqrt(mean(x^2) + eps), and its gradients. Twin of src/device/cpu/norm.c.
  *
  * Forward reads x and writes y, backward reads dy and x (and dx, if it adds to it) and writes dx, each once: a block has a
  * whole row in its registers, NORM_KEPT vectors a thread forward and one backward, and reads only what is beyond that (of
@@ -15,6 +15,7 @@ struct norm_task {
     void *out; /* y or dx */
     const void *x, *w;
     int64_t n, dim;
+    float shift;
 };
 
 struct norm_gradient {
@@ -38,13 +39,13 @@ template <int WIDTH> __device__ __forceinline__ float squares_of(const float (&v
 }
 
 template <class T, class W, int WIDTH>
-__device__ __forceinline__ void store_normed(T *y, float (&v)[WIDTH], float r, const W *w)
+__device__ __forceinline__ void store_normed(T *y, float (&v)[WIDTH], float r, float shift, const W *w)
 {
     float weights[WIDTH];
     load_vector(weights, w);
 #pragma unroll
     for (int e = 0; e < WIDTH; e++)
-        v[e] = v[e] * r * weights[e];
+        v[e] = v[e] * r * (shift + weights[e]);
     store_vector(y, v);
 }
 
@@ -76,15 +77,15 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_kernel(norm_task t, float *
 #pragma unroll
     for (int k = 0; k < NORM_KEPT; k++)
         if (mine + k * step < t.dim)
-            store_normed(y + mine + k * step, kept[k], r, w + mine + k * step);
+            store_normed(y + mine + k * step, kept[k], r, t.shift, w + mine + k * step);
     for (int64_t at = mine + NORM_KEPT * step; at < t.dim; at += step) {
         float v[WIDTH];
         load_vector(v, x + at);
-        store_normed(y + at, v, r, w + at);
+        store_normed(y + at, v, r, t.shift, w + at);
     }
 }
 
-/* Some columns of a row: x and g = dy * w, of which dx = rstd * g - x * rstd^3 * mean(g * x). */
+/* Some columns of a row: x and g = dy * (shift + w), of which dx = rstd * g - x * rstd^3 * mean(g * x). */
 template <int WIDTH> struct norm_columns {
     float x[WIDTH], g[WIDTH];
 };
@@ -101,7 +102,7 @@ __device__ __forceinline__ void load_columns(norm_columns<WIDTH> &c, float (&dw)
 #pragma unroll
     for (int e = 0; e < WIDTH; e++) {
         dw[e] += c.g[e] * c.x[e] * r;
-        c.g[e] *= w[e];
+        c.g[e] *= g.t.shift + w[e];
     }
 }
 
@@ -231,10 +232,10 @@ template <class T, class W> static void forward(cudaStream_t on, const norm_task
 }
 
 sc_status cuda_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
-                               dtype w_type, int64_t n, int64_t dim, float eps)
+                               dtype w_type, int64_t n, int64_t dim, float eps, float shift)
 {
     const cudaStream_t on = cuda_stream(s);
-    const norm_task task = {y, x, w, n, dim};
+    const norm_task task = {y, x, w, n, dim, shift};
     const sc_status status = check_shape("rmsnorm_forward", n, dim);
     if (status != SC_OK || n == 0)
         return status;
@@ -263,15 +264,15 @@ template <class T, class W> static void backward(cudaStream_t on, const norm_gra
 
 sc_status cuda_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
                                 const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
-                                int64_t n, int64_t dim, void *workspace)
+                                int64_t n, int64_t dim, float shift, void *workspace)
 {
     const cudaStream_t on = cuda_stream(s);
     const sc_status status = check_shape("rmsnorm_backward", n, dim);
     if (status != SC_OK || n == 0)
         return status;
     /* Without dw nothing joins rows, and every one has a block. */
-    const norm_gradient g = {{dx, x, w, n, dim},  dy,           rstd, dw ? (float *)workspace : NULL,
-                             dw ? runs_of(n) : n, accumulate_dx};
+    const norm_gradient g = {{dx, x, w, n, dim, shift}, dy,           rstd, dw ? (float *)workspace : NULL,
+                             dw ? runs_of(n) : n,       accumulate_dx};
     if (type == DTYPE_F32)
         w_type == DTYPE_F32 ? backward<float, float>(on, g) : backward<float, bf16>(on, g);
     else

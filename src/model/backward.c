@@ -97,7 +97,7 @@ static sc_status norm_backward(const pass *p, const parameter *w, const void *dy
 {
     const model *m = p->m;
     return ops_of(m)->rmsnorm_backward(NULL, dx, true, w->grad, dy, x, w->value, rstd, m->dtype, m->dtype,
-                                       p->n, m->config.dim, storage_of(m)->ws.scratch.data);
+                                       p->n, m->config.dim, 0, storage_of(m)->ws.scratch.data);
 }
 
 /* g->x holds the gradient of the block's output and then that of its input. */
@@ -143,7 +143,7 @@ static sc_status embedding_backward(const pass *p, const void *dx)
     if (m->embedding->grad == NULL)
         return SC_OK;
     return ops_of(m)->embedding_backward(NULL, m->embedding->grad, dx, m->dtype, p->ids, p->n,
-                                         m->config.vocab_size, m->config.dim, m->config.pad_id,
+                                         m->config.vocab_size, m->config.dim, m->config.pad_id, 1,
                                          storage_of(m)->ws.scratch.data);
 }
 

@@ -233,7 +233,7 @@ sc_status pass_embed(const pass *p, void *x)
 {
     const model *m = p->m;
     return ops_of(m)->embedding_forward(NULL, x, m->dtype, m->embedding->value, m->dtype, p->ids, p->n,
-                                        m->config.dim);
+                                        m->config.dim, 1);
 }
 
 /* y = x W^T (+ y if beta is 1) with the adapter's part; xa and pre of the block take what the backward pass needs. */
@@ -318,7 +318,7 @@ sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b)
     sc_status status = SC_OK;
 
     SC_TRY(o->rmsnorm_forward(NULL, b->h, b->rstd, b->x, w->input_norm->value, m->dtype, m->dtype, p->n,
-                              c->dim, c->norm_eps));
+                              c->dim, c->norm_eps, 0));
     SC_TRY(linear_forward(p, layer, LINEAR_Q, b->h, 0, b->q, b));
     SC_TRY(linear_forward(p, layer, LINEAR_K, b->h, 0, b->k, b));
     SC_TRY(linear_forward(p, layer, LINEAR_V, b->h, 0, b->v, b));
@@ -326,7 +326,7 @@ sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b)
     SC_TRY(residual_forward(p, layer, LINEAR_O, b->attention, b->x, b->x_mid, b));
 
     SC_TRY(o->rmsnorm_forward(NULL, b->h_mid, b->rstd_mid, b->x_mid, w->post_norm->value, m->dtype, m->dtype,
-                              p->n, c->dim, c->norm_eps));
+                              p->n, c->dim, c->norm_eps, 0));
     SC_TRY(linear_forward(p, layer, LINEAR_GATE, b->h_mid, 0, b->gate, b));
     SC_TRY(linear_forward(p, layer, LINEAR_UP, b->h_mid, 0, b->up, b));
     SC_TRY(o->glu_forward(NULL, b->glu, b->gate, b->up, m->dtype, p->n * c->ffn_dim, c->act));
@@ -338,7 +338,7 @@ cleanup:
 static sc_status final_norm(const model *m, void *y, const void *x, int64_t n)
 {
     return ops_of(m)->rmsnorm_forward(NULL, y, NULL, x, m->final_norm->value, m->dtype, m->dtype, n,
-                                      m->config.dim, m->config.norm_eps);
+                                      m->config.dim, m->config.norm_eps, 0);
 }
 
 /* Embedding and the first `n_blocks` blocks in shared buffers. */
