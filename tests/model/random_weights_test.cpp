@@ -63,6 +63,23 @@ TEST(RandomWeights, AreNormalAndNormsAreOne)
     EXPECT_NE(r.values(2), r.values(5)) << "parameters differ";
 }
 
+TEST(RandomWeights, NormsMultiplyByOneAndBiasesAreZero)
+{
+    for (const char *name : {"qwen2", "qwen3", "gemma2"}) {
+        const Random r(tiny(name) + "/config.json");
+        ASSERT_OK(r.status);
+        const bool gemma = std::string(name) == "gemma2";
+        for (int64_t i = 0; i < r.m->n_parameters; i++)
+            if (r.m->parameters[i].cols == 1) {
+                const bool bias = std::string(r.m->parameters[i].name).find(".bias") != std::string::npos;
+                for (float x : r.values(i))
+                    ASSERT_EQ(x, bias || gemma ? 0 : 1) << r.m->parameters[i].name;
+            }
+        for (float x : logits_of(r.m, {5, 6, 7, 8}, {0, 4}))
+            ASSERT_TRUE(std::isfinite(x));
+    }
+}
+
 TEST(RandomWeights, AreAFunctionOfTheSeed)
 {
     const Random a(config, 7), b(config, 7, "fp32", 1), other(config, 8), rounded(config, 7, "bf16");
