@@ -194,6 +194,17 @@ TEST_F(Config, ImpossibleNumbersAreNamed)
     EXPECT_EQ(model_config_read(folder.file("absent").c_str(), &c), SC_BAD_INPUT);
 }
 
+// Windows bound what attention costs.
+TEST(Configs, OperationsOfLayersThatSlide)
+{
+    model_config c = {};
+    ASSERT_OK(model_config_read((tiny("gemma2")).c_str(), &c));
+    const double scores = 4.0 * c.n_heads * c.head_dim; // a key
+    const double products = model_block_operations(&c, 0);
+    EXPECT_DOUBLE_EQ(model_block_operations(&c, 5), products + 4 * 5 * scores);
+    EXPECT_DOUBLE_EQ(model_block_operations(&c, 100), products + (2 * 6 + 2 * 100) * scores);
+}
+
 // --- weights -------------------------------------------------------------------------------------------
 
 class Weights : public testing::Test
@@ -249,9 +260,8 @@ TEST_F(Weights, OfAnotherFamily)
         refused(part);
         config(std::string(to) + "ForCausalLM", std::string(from) + "ForCausalLM");
     }
-    for (const auto &[name, part] :
-         {std::pair{"qwen2", ".bias, which a LlamaForCausalLM of 2 layers"},
-          {"qwen3", "_norm.weight, which a LlamaForCausalLM"}}) {
+    for (const auto &[name, part] : {std::pair{"qwen2", ".bias, which a LlamaForCausalLM of 2 layers"},
+                                     {"qwen3", "_norm.weight, which a LlamaForCausalLM"}}) {
         copy_tiny(name, folder.path());
         const std::string own = std::string(name == std::string("qwen2") ? "Qwen2" : "Qwen3") + "ForCausalLM";
         config(own, "LlamaForCausalLM");
