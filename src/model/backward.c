@@ -118,12 +118,12 @@ static sc_status heads_backward(const pass *p, int32_t layer, const block_buffer
     const model *m = p->m;
     const model_config *c = &m->config;
     const struct model_layer *w = &m->layers[layer];
+    const float *inv_freq = layer_inv_freq(m, layer);
     const ops *o = ops_of(m);
     const int64_t q = (int64_t)c->n_heads * c->head_dim, kv = (int64_t)c->n_kv_heads * c->head_dim;
     sc_status status = SC_OK;
-    SC_TRY(o->rope(NULL, g->q, m->dtype, p->positions, m->inv_freq, p->n, c->n_heads, c->head_dim, q, true));
-    SC_TRY(
-        o->rope(NULL, g->k, m->dtype, p->positions, m->inv_freq, p->n, c->n_kv_heads, c->head_dim, kv, true));
+    SC_TRY(o->rope(NULL, g->q, m->dtype, p->positions, inv_freq, p->n, c->n_heads, c->head_dim, q, true));
+    SC_TRY(o->rope(NULL, g->k, m->dtype, p->positions, inv_freq, p->n, c->n_kv_heads, c->head_dim, kv, true));
     if (c->qk_norm) {
         SC_TRY(norm_backward(m, w->q_norm, g->q, b->q_raw, b->rstd_q, g->q, false, p->n * c->n_heads));
         SC_TRY(norm_backward(m, w->k_norm, g->k, b->k_raw, b->rstd_k, g->k, false, p->n * c->n_kv_heads));

@@ -20,30 +20,47 @@ enum { MAX_DIM = 1 << 20, MAX_VOCAB = 1 << 24 };
 typedef struct family {
     const char *architecture;
     bool qkv_bias, qk_norm;
-    bool gemma;   /* (1 + w) norms, also of branches, and scaled embeddings; the activation has another key */
-    bool windows; /* layers may slide; else only a window that is switched off is allowed */
+    bool gemma; /* (1 + w) norms, also of branches, and scaled embeddings; the activation has another key */
+    int32_t
+        period; /* of every so many layers the last does not slide; 0: none slides, and a window has to be switched off */
     double attention_cap, logit_cap; /* 0: the family has no caps */
     int32_t head_dim;                /* 0: hidden_size / num_attention_heads */
     int32_t max_positions;
+    double theta, theta_sliding; /* the latter 0: as theta */
     bool tied;
 } family;
 
 static const family families[] = {
-    {.architecture = "LlamaForCausalLM", .max_positions = 2048},
-    {.architecture = "Qwen2ForCausalLM", .qkv_bias = true, .max_positions = 32768},
-    {.architecture = "Qwen3ForCausalLM", .qk_norm = true, .head_dim = 128, .max_positions = 32768},
+    {.architecture = "LlamaForCausalLM", .max_positions = 2048, .theta = 1e4},
+    {.architecture = "Qwen2ForCausalLM", .qkv_bias = true, .max_positions = 32768, .theta = 1e4},
+    {.architecture = "Qwen3ForCausalLM",
+     .qk_norm = true,
+     .head_dim = 128,
+     .max_positions = 32768,
+     .theta = 1e4},
     {.architecture = "Gemma2ForCausalLM",
      .gemma = true,
-     .windows = true,
+     .period = 2,
      .attention_cap = 50,
      .logit_cap = 30,
      .head_dim = 256,
      .max_positions = 8192,
+     .theta = 1e4,
+     .tied = true},
+    {.architecture = "Gemma3ForCausalLM",
+     .qk_norm = true,
+     .gemma = true,
+     .period = 6,
+     .head_dim = 256,
+     .max_positions = 131072,
+     .theta = 1e6,
+     .theta_sliding = 1e4,
      .tied = true},
 };
 enum { N_FAMILIES = sizeof families / sizeof families[0] };
 #define MODELS                                                                                               \
-    "LlamaForCausalLM (Llama, SmolLM2), Qwen2ForCausalLM (Qwen2.5), Qwen3ForCausalLM and Gemma2ForCausalLM"
+    "LlamaForCausalLM (Llama, SmolLM2), Qwen2ForCausalLM (Qwen2.5), Qwen3ForCausalLM, "                      \
+    "Gemma2ForCausalLM and Gemma3ForCausalLM"
 
 static sc_status need_count(const json_t *root, const char *key, const char *path, int64_t highest,
                             int32_t *out)
@@ -152,36 +169,59 @@ cleanup:
     return status;
 }
 
-static sc_status read_rope(const json_t *root, const char *path, model_config *out)
+/* One set of settings: rope_parameters or rope_scaling, or what stands in them for one type of layer. */
+static sc_status read_rope_set(const json_t *rope, const char *path, bool llama3_allowed, double *theta,
+                               model_config *out)
+{
+    sc_status status = SC_OK;
+    const char *type = NULL;
+    double partial = 1;
+    if (!json_is_object(rope))
+        SC_TRY(sc_fail(SC_BAD_INPUT, "%s: the rope settings must be an object or null.", path));
+    SC_TRY(json_get_number(rope, "rope_theta", path, *theta, theta));
+    SC_TRY(json_get_number(rope, "partial_rotary_factor", path, 1, &partial));
+    SC_TRY(json_get_string(rope, "type", path, "default", &type));
+    SC_TRY(json_get_string(rope, "rope_type", path, type, &type));
+    if (strcmp(type, "llama3") == 0 && llama3_allowed)
+        SC_TRY(read_llama3(rope, path, out));
+    else if (strcmp(type, "default") != 0)
+        SC_TRY(sc_fail(SC_BAD_INPUT, "%s: the rope type \"%.40s\" is not supported (default%s).", path, type,
+                       llama3_allowed ? " and llama3 are" : " is"));
+    if (partial != 1)
+        SC_TRY(sc_fail(SC_BAD_INPUT, "%s: \"partial_rotary_factor\" is %g; only 1 is supported.", path,
+                       partial));
+cleanup:
+    return status;
+}
+
+static sc_status read_rope(const json_t *root, const char *path, const family *f, model_config *out)
 {
     sc_status status = SC_OK;
     const json_t *parameters = json_object_get(root, "rope_parameters");
     const json_t *scaling = json_object_get(root, "rope_scaling");
     const json_t *rope = json_is_object(parameters) ? parameters : scaling;
-    const char *type = NULL;
+    const json_t *sliding = json_object_get(rope, "sliding_attention");
+    const json_t *full = json_object_get(rope, "full_attention");
     double partial = 1;
 
-    /* Llama's own default where neither place names it. */
-    SC_TRY(json_get_number(root, "rope_theta", path, 10000.0, &out->rope_theta));
+    /* The family's own default where no place names it. */
+    SC_TRY(json_get_number(root, "rope_theta", path, f->theta, &out->rope_theta));
     SC_TRY(json_get_number(root, "partial_rotary_factor", path, 1.0, &partial));
-    if (rope != NULL && !json_is_null(rope)) {
-        if (!json_is_object(rope))
-            SC_TRY(sc_fail(SC_BAD_INPUT, "%s: the rope settings must be an object or null.", path));
-        SC_TRY(json_get_number(rope, "rope_theta", path, out->rope_theta, &out->rope_theta));
-        SC_TRY(json_get_number(rope, "partial_rotary_factor", path, partial, &partial));
-        SC_TRY(json_get_string(rope, "type", path, "default", &type));
-        SC_TRY(json_get_string(rope, "rope_type", path, type, &type));
-        if (strcmp(type, "llama3") == 0)
-            SC_TRY(read_llama3(rope, path, out));
-        else if (strcmp(type, "default") != 0)
-            SC_TRY(sc_fail(SC_BAD_INPUT,
-                           "%s: the rope type \"%.40s\" is not supported (default and llama3 are).", path,
-                           type));
-    }
-    SC_TRY(positive(out->rope_theta, "rope_theta", path));
     if (partial != 1)
         SC_TRY(sc_fail(SC_BAD_INPUT, "%s: \"partial_rotary_factor\" is %g; only 1 is supported.", path,
                        partial));
+    if (f->theta_sliding > 0) {
+        SC_TRY(
+            json_get_number(root, "rope_local_base_freq", path, f->theta_sliding, &out->rope_theta_sliding));
+        if (sliding != NULL)
+            SC_TRY(read_rope_set(sliding, path, false, &out->rope_theta_sliding, out));
+        if (sliding != NULL || full != NULL)
+            rope = full;
+        SC_TRY(positive(out->rope_theta_sliding, "rope_theta", path));
+    }
+    if (rope != NULL && !json_is_null(rope))
+        SC_TRY(read_rope_set(rope, path, true, &out->rope_theta, out));
+    SC_TRY(positive(out->rope_theta, "rope_theta", path));
 cleanup:
     return status;
 }
@@ -281,24 +321,32 @@ cleanup:
     return status;
 }
 
-/* "layer_types" says which layers slide; where it is absent, every other one does, from the first. */
+/* "layer_types" says which layers slide; where it is absent, all but the last of every `period` do. */
 static sc_status read_layer_types(const json_t *root, const char *path, const family *f, model_config *out)
 {
     const json_t *types = json_object_get(root, "layer_types");
-    const bool listed = types != NULL && !json_is_null(types);
+    const bool listed = types != NULL && !json_is_null(types), may_slide = f->period > 0;
+    int32_t period = f->period;
+    if (may_slide) {
+        sc_status status =
+            get_count(root, "sliding_window_pattern", path, MODEL_LAYERS_MOST, f->period, &period);
+        if (status != SC_OK)
+            return status;
+    }
     if (listed && (!json_is_array(types) || json_array_size(types) != (size_t)out->n_layers))
         return sc_fail(SC_BAD_INPUT, "%s: \"layer_types\" must list one type for each of the %d layers.",
                        path, out->n_layers);
     for (int32_t i = 0; i < out->n_layers; i++) {
         const char *type = listed ? json_string_value(json_array_get(types, (size_t)i)) : NULL;
-        const bool slides = listed ? type != NULL && strcmp(type, "sliding_attention") == 0 : i % 2 == 0;
-        if (listed && (!slides || !f->windows) && (type == NULL || strcmp(type, "full_attention") != 0))
+        const bool slides = listed ? type != NULL && strcmp(type, "sliding_attention") == 0
+                                   : may_slide && (i + 1) % period != 0;
+        if (listed && (!slides || !may_slide) && (type == NULL || strcmp(type, "full_attention") != 0))
             return sc_fail(SC_BAD_INPUT,
                            "%s: the type \"%.40s\" of layer %d in \"layer_types\" is not supported (%s).",
                            path, type != NULL ? type : "?", i,
-                           f->windows ? "full_attention and sliding_attention are"
-                                      : "only full_attention is for this architecture");
-        out->slides[i] = f->windows && out->window > 0 && slides;
+                           may_slide ? "full_attention and sliding_attention are"
+                                     : "only full_attention is for this architecture");
+        out->slides[i] = may_slide && out->window > 0 && slides;
     }
     return SC_OK;
 }
@@ -309,9 +357,9 @@ static sc_status read_windows(const json_t *root, const char *path, const family
     const json_t *switched = json_object_get(root, "use_sliding_window");
     sc_status status = SC_OK;
     SC_TRY(refuse_true(root, "use_sliding_window", path));
-    if (!f->windows && switched == NULL) /* Qwen names a window and switches it off */
+    if (f->period == 0 && switched == NULL) /* Qwen names a window and switches it off */
         SC_TRY(refuse_present(root, "sliding_window", path));
-    if (f->windows && !json_is_null(window))
+    if (f->period > 0 && !json_is_null(window))
         SC_TRY(get_count(root, "sliding_window", path, INT32_MAX, 4096, &out->window));
     SC_TRY(read_layer_types(root, path, f, out));
 cleanup:
@@ -365,7 +413,7 @@ static sc_status read_config(const char *path, const char *generation_path, mode
         SC_TRY(
             sc_fail(SC_BAD_INPUT, "%s: \"rms_norm_eps\" is %g, but it must lie between 0 and 1.", path, eps));
     out->norm_eps = (float)eps;
-    SC_TRY(read_rope(root, path, out));
+    SC_TRY(read_rope(root, path, f, out));
     SC_TRY(read_special_ids(generation_path, root, path, out));
 cleanup:
     json_decref(root);

@@ -335,16 +335,17 @@ static sc_status place_heads(const pass *p, int32_t layer, const block_buffers *
     const model *m = p->m;
     const model_config *c = &m->config;
     const struct model_layer *w = &m->layers[layer];
+    const float *inv_freq = layer_inv_freq(m, layer);
     const ops *o = ops_of(m);
     sc_status status = SC_OK;
     if (c->qk_norm) {
         SC_TRY(norm_rows(m, b->q, b->rstd_q, b->q_raw, w->q_norm, p->n * c->n_heads));
         SC_TRY(norm_rows(m, b->k, b->rstd_k, b->k_raw, w->k_norm, p->n * c->n_kv_heads));
     }
-    SC_TRY(o->rope(NULL, b->q, m->dtype, p->positions, m->inv_freq, p->n, c->n_heads, c->head_dim, q_dim(c),
+    SC_TRY(o->rope(NULL, b->q, m->dtype, p->positions, inv_freq, p->n, c->n_heads, c->head_dim, q_dim(c),
                    false));
-    SC_TRY(o->rope(NULL, b->k, m->dtype, p->positions, m->inv_freq, p->n, c->n_kv_heads, c->head_dim,
-                   kv_dim(c), false));
+    SC_TRY(o->rope(NULL, b->k, m->dtype, p->positions, inv_freq, p->n, c->n_kv_heads, c->head_dim, kv_dim(c),
+                   false));
 cleanup:
     return status;
 }
@@ -375,9 +376,9 @@ static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
         shape.window = layer_window(c, layer);
         SC_TRY(o->attention_forward(NULL, b->attention, b->lse, b->q, b->k, b->v, m->dtype, &shape, scratch));
     } else {
-        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a pass is packed or has a cache */
         attention_cached_shape shape = *p->cached;
         shape.window = layer_window(c, layer);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a pass is packed or has a cache */
         SC_TRY(o->attention_cached(NULL, b->attention, b->q, p->cache->k[layer], p->cache->v[layer], m->dtype,
                                    &shape, scratch));
     }

@@ -122,6 +122,16 @@ sc_status pass_scratch(const pass *p, bool training);
 sc_status pass_embed(const pass *p, void *x);
 /* What embeddings are multiplied by: 1, or sqrt(dim) as the weights' type has it. */
 float embedding_scale(const model *m);
+/* Sets of rotary frequencies, and a layer's own. */
+static inline int32_t rope_sets(const model_config *c)
+{
+    return c->rope_theta_sliding > 0 ? 2 : 1;
+}
+static inline const float *layer_inv_freq(const model *m, int32_t layer)
+{
+    const bool own = m->config.slides[layer] && rope_sets(&m->config) > 1;
+    return m->inv_freq + (own ? m->config.head_dim / 2 : 0);
+}
 /* Tokens that a token sees in a layer, itself among them; 0: all before it. */
 static inline int64_t layer_window(const model_config *c, int32_t layer)
 {

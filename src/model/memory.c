@@ -52,7 +52,8 @@ static void plan_weights(const model *m, const memory_task *task, model_memory *
     }
     out->mapped = task->full ? 0 : s->mapped_bytes;
     out->weights = task->full ? all : s->owned_bytes;
-    out->weights += m->config.head_dim / 2 * (int64_t)sizeof(float); /* rotary frequencies */
+    out->weights +=
+        rope_sets(&m->config) * (m->config.head_dim / 2) * (int64_t)sizeof(float); /* rotary frequencies */
     if (task->full) {
         out->n_trained = n;
         out->masters = m->dtype == DTYPE_BF16 ? n * (int64_t)sizeof(float) : 0;

@@ -1,4 +1,4 @@
-/* Decoder-only models of the Llama family and its relatives (Qwen2, Qwen3, Gemma-2), written once against device/ops.h:
+/* Decoder-only models of the Llama family and its relatives (Qwen2, Qwen3, Gemma-2, Gemma-3), written once against device/ops.h:
  * config.json is read into a few features of a block, and what computes follows the features, not the names of models.
  *
  * A model is opened from a Hugging Face folder (config.json, *.safetensors, tokenizer.json). Weights
@@ -17,15 +17,16 @@ typedef struct model_config {
     int32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, max_positions;
     float norm_eps;
     double rope_theta;
-    bool rope_llama3; /* llama3 frequency scaling: factor, low, high, original length */
+    double rope_theta_sliding; /* of layers that slide (Gemma-3); 0: as of the others */
+    bool rope_llama3;          /* llama3 frequency scaling: factor, low, high, original length */
     double rope_factor, rope_low, rope_high, rope_original;
     bool tied; /* lm_head is the embedding */
     activation act;
     /* What some families have beside Llama's block. */
     bool qkv_bias; /* q, k and v have biases (Qwen2) */
-    bool qk_norm;  /* each head of q and k is normed before rope (Qwen3) */
+    bool qk_norm;  /* each head of q and k is normed before rope (Qwen3, Gemma-3) */
     bool
-        branch_norms; /* what attention and the MLP give is normed before it joins the residual stream (Gemma-2) */
+        branch_norms; /* what attention and the MLP give is normed before it joins the residual stream (Gemma) */
     float norm_shift;      /* norms multiply by this + w: 1 in Gemma, else 0 */
     bool scaled_embedding; /* embeddings times sqrt(dim), rounded to the weights' dtype (Gemma) */
     float attention_scale; /* of scores: head_dim^-0.5, in Gemma query_pre_attn_scalar^-0.5 */
@@ -107,7 +108,7 @@ typedef struct model {
     } * layers;
     struct lora *lora; /* the adapter in use, or NULL */
     bool recompute;    /* training keeps the blocks' inputs alone and forms the rest again on the way back */
-    float *inv_freq;   /* [head_dim/2] */
+    float *inv_freq;   /* [head_dim/2], and again of layers that slide where they have their own */
     void *storage;     /* mapping and converted copies */
 } model;
 

@@ -279,17 +279,12 @@ cleanup:
 
 /* theta^(-2i/d) rounded to float as transformers has it; Llama 3's scaling stretches the long waves by
  * `factor` and blends in between (Llama 3.1 model card). */
-sc_status weights_inv_freq(model *m)
+static void find_inv_freq(const model_config *c, double theta, bool llama3, float *out)
 {
-    const model_config *c = &m->config;
-    const int32_t half = c->head_dim / 2;
-    sc_status status = SC_OK;
-    float *host = NULL;
-    SC_TRY(sc_alloc(&host, (size_t)half, sizeof *host));
-    for (int32_t i = 0; i < half; i++) {
-        const float power = (float)pow(c->rope_theta, (double)((float)(2 * i) / (float)c->head_dim));
+    for (int32_t i = 0; i < c->head_dim / 2; i++) {
+        const float power = (float)pow(theta, (double)((float)(2 * i) / (float)c->head_dim));
         float f = 1.0f / power;
-        if (c->rope_llama3) {
+        if (llama3) {
             const double wave = 2 * M_PI / (double)f;
             const double longest = c->rope_original / c->rope_low, shortest = c->rope_original / c->rope_high;
             if (wave > longest) {
@@ -299,10 +294,22 @@ sc_status weights_inv_freq(model *m)
                 f = (float)((1 - s) * (double)f / c->rope_factor + s * (double)f);
             }
         }
-        host[i] = f;
+        out[i] = f;
     }
-    SC_TRY(ops_of(m)->alloc((void **)&m->inv_freq, (size_t)half * sizeof(float)));
-    SC_TRY(ops_of(m)->upload(NULL, m->inv_freq, host, (size_t)half * sizeof(float)));
+}
+
+sc_status weights_inv_freq(model *m)
+{
+    const model_config *c = &m->config;
+    const size_t n = (size_t)rope_sets(c) * (size_t)(c->head_dim / 2);
+    sc_status status = SC_OK;
+    float *host = NULL;
+    SC_TRY(sc_alloc(&host, n, sizeof *host));
+    find_inv_freq(c, c->rope_theta, c->rope_llama3, host);
+    if (rope_sets(c) > 1)
+        find_inv_freq(c, c->rope_theta_sliding, false, host + c->head_dim / 2);
+    SC_TRY(ops_of(m)->alloc((void **)&m->inv_freq, n * sizeof *host));
+    SC_TRY(ops_of(m)->upload(NULL, m->inv_freq, host, n * sizeof *host));
 cleanup:
     free(host);
     return status;

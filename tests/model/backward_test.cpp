@@ -208,7 +208,7 @@ TEST(BackwardErrors, ATargetOutsideTheVocabularyIsNamed)
 
 TEST(BackwardBf16, GradientsPointTheSameWay)
 {
-    for (const char *name : {"tied", "qwen2", "qwen3", "gemma2"}) {
+    for (const char *name : {"tied", "qwen2", "qwen3", "gemma2", "gemma3"}) {
         const Opened exact(tiny(name)), rounded(tiny(name), "bf16");
         ASSERT_TRUE(exact.ok() && rounded.ok());
         const Expected e(tiny(name));
@@ -233,7 +233,8 @@ TEST(BackwardRecompute, GivesTheSameBits)
                                          {"qwen2", "fp32"},
                                          {"qwen3", "bf16"},
                                          {"gemma2", "fp32"},
-                                         {"gemma2", "bf16"}}) {
+                                         {"gemma2", "bf16"},
+                                         {"gemma3", "bf16"}}) {
             const Opened m(tiny(name), type);
             ASSERT_TRUE(m.ok());
             const Expected e(tiny(name));

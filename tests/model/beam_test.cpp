@@ -95,7 +95,7 @@ void expect_best(const std::vector<beam_result> &got, std::map<int32_t, double> 
 TEST(Beam, WideEnoughItIsTheEnumeration)
 {
     for (const char *name :
-         {"tied", "qwen2", "qwen3", "gemma2"}) { // the last with windows that titles outgrow
+         {"tied", "qwen2", "qwen3", "gemma2", "gemma3"}) { // the last with windows that titles outgrow
         SCOPED_TRACE(name);
         const Opened m(tiny(name));
         ASSERT_TRUE(m.ok());

@@ -205,6 +205,38 @@ TEST(Configs, OperationsOfLayersThatSlide)
     EXPECT_DOUBLE_EQ(model_block_operations(&c, 100), products + (2 * 6 + 2 * 100) * scores);
 }
 
+TEST_F(Config, FeaturesOfGemma3)
+{
+    const std::string head = of("Gemma3ForCausalLM");
+    ASSERT_OK(read(
+        R"(, "attn_logit_softcapping": null, "final_logit_softcapping": null, "sliding_window": 512)", head));
+    EXPECT_TRUE(c.branch_norms && c.scaled_embedding && c.tied && c.qk_norm && !c.qkv_bias);
+    EXPECT_EQ(c.norm_shift, 1);
+    EXPECT_EQ(c.attention_cap + c.logit_cap, 0);
+    EXPECT_EQ(c.rope_theta, 1000000);
+    EXPECT_EQ(c.rope_theta_sliding, 10000);
+    EXPECT_EQ(c.window, 512);
+    EXPECT_TRUE(c.slides[0] && c.slides[1]); // five of six do
+    ASSERT_OK(
+        read(R"(, "sliding_window_pattern": 2, "rope_theta": 5000, "rope_local_base_freq": 300)", head));
+    EXPECT_TRUE(c.slides[0] && !c.slides[1]);
+    EXPECT_EQ(c.rope_theta, 5000);
+    EXPECT_EQ(c.rope_theta_sliding, 300);
+    ASSERT_OK(read(R"(, "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 7000.0},
+ "sliding_attention": {"rope_type": "default", "rope_theta": 70.0}})",
+                   head));
+    EXPECT_EQ(c.rope_theta, 7000);
+    EXPECT_EQ(c.rope_theta_sliding, 70);
+    refused(R"(, "rope_scaling": {"rope_type": "linear", "factor": 8.0})", "linear", head);
+    refused(R"(, "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}})", "linear",
+            head);
+    refused(R"(, "rope_parameters": {"sliding_attention": {"rope_type": "llama3"}})", "llama3", head);
+    refused(R"(, "rope_parameters": {"sliding_attention": 3})", "object", head);
+    refused(R"(, "rope_local_base_freq": -1)", "rope_theta", head);
+    refused(R"(, "sliding_window_pattern": 0)", "sliding_window_pattern", head);
+    refused(R"(, "final_logit_softcapping": 30)", "final_logit_softcapping", head);
+}
+
 // --- weights -------------------------------------------------------------------------------------------
 
 class Weights : public testing::Test

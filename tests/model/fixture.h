@@ -31,7 +31,8 @@ inline std::string tiny(const std::string &name)
 }
 
 // A Llama three times, and its relatives: what transformers computed lies beside each (make_fixtures.py).
-inline constexpr const char *kTinyModels[] = {"tied", "untied", "llama3", "qwen2", "qwen3", "gemma2"};
+inline constexpr const char *kTinyModels[] = {"tied",  "untied", "llama3", "qwen2",
+                                              "qwen3", "gemma2", "gemma3"};
 
 inline std::string read_text(const std::string &path)
 {

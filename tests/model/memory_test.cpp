@@ -102,9 +102,9 @@ TEST_F(Memory, ThePlanIsWhatIsAllocated)
     std::vector<uint64_t> keys(large.ids.size(), 3);
     const struct {
         const char *kind, *model;
-    } cases[] = {{"full", "tied"},   {"lora", "tied"},  {"dora", "tied"},  {"init", "tied"},
-                 {"full", "qwen2"},  {"dora", "qwen2"}, {"full", "qwen3"}, {"lora", "qwen3"},
-                 {"full", "gemma2"}, {"lora", "gemma2"}};
+    } cases[] = {{"full", "tied"},   {"lora", "tied"},   {"dora", "tied"},   {"init", "tied"},
+                 {"full", "qwen2"},  {"dora", "qwen2"},  {"full", "qwen3"},  {"lora", "qwen3"},
+                 {"full", "gemma2"}, {"lora", "gemma2"}, {"full", "gemma3"}, {"dora", "gemma3"}};
     for (const auto &[kind, name] : cases)
         for (dtype type : {DTYPE_F32, DTYPE_BF16})
             for (bool recompute : {false, true})

@@ -65,10 +65,10 @@ TEST(RandomWeights, AreNormalAndNormsAreOne)
 
 TEST(RandomWeights, NormsMultiplyByOneAndBiasesAreZero)
 {
-    for (const char *name : {"qwen2", "qwen3", "gemma2"}) {
+    for (const char *name : {"qwen2", "qwen3", "gemma2", "gemma3"}) {
         const Random r(tiny(name) + "/config.json");
         ASSERT_OK(r.status);
-        const bool gemma = std::string(name) == "gemma2";
+        const bool gemma = std::string(name).find("gemma") == 0;
         for (int64_t i = 0; i < r.m->n_parameters; i++)
             if (r.m->parameters[i].cols == 1) {
                 const bool bias = std::string(r.m->parameters[i].name).find(".bias") != std::string::npos;
@@ -147,6 +147,7 @@ TEST(RandomWeights, TheBenchmarksConfigsHaveTheModelsShapes)
                                         {"llama-3.2-3b", INT64_C(3212749824)},
                                         {"qwen2.5-0.5b", INT64_C(494032768)},
                                         {"qwen3-0.6b", INT64_C(596049920)},
+                                        {"gemma-3-270m", INT64_C(268098176)},
                                         {"gemma-2-2b", INT64_C(2614341888)}}) {
         const std::string path = std::string(SC_SOURCE_DIR "/bench/configs/") + name + ".json";
         model *m = nullptr;

@@ -105,7 +105,7 @@ static std::vector<TableModel> table_models()
 {
     std::vector<TableModel> all;
     for (const PresentPlugin &plugin : present_plugins())
-        for (const char *name : {"llama3", "tied", "untied", "qwen2", "qwen3", "gemma2"})
+        for (const char *name : {"llama3", "tied", "untied", "qwen2", "qwen3", "gemma2", "gemma3"})
             all.push_back({plugin, name});
     return all;
 }

@@ -520,6 +520,10 @@ class Relatives(Compared):
         self.check(transformers.Gemma2Config, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=24, sliding_window=10,
                    attn_logit_softcapping=4.0, final_logit_softcapping=8.0)
 
+    def test_gemma3(self):
+        self.check(transformers.Gemma3TextConfig, num_hidden_layers=3, head_dim=16, query_pre_attn_scalar=24, sliding_window=10,
+                   layer_types=["sliding_attention", "full_attention", "sliding_attention"])
+
 
 class Counted(unittest.TextTestResult):
     passed = 0
