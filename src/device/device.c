@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -25,6 +28,17 @@
 typedef struct features {
     bool avx2, avx512, avx512_bf16, amx_bf16, intel;
 } features;
+
+/* Linux lets a process that asked for it use the tiles' 8 KB of registers (Documentation/arch/x86/xstate.rst). */
+static bool may_use_tiles(void)
+{
+#if defined(__linux__) && defined(__x86_64__)
+    enum { ASK_FOR_REGISTERS = 0x1023, TILES = 18 };
+    return syscall(SYS_arch_prctl, ASK_FOR_REGISTERS, TILES) == 0;
+#else
+    return false;
+#endif
+}
 
 /* Intel SDM volume 2, CPUID leaf 7 and XGETBV: an extension counts if the system also saves its registers. */
 static features read_features(void)
@@ -48,7 +62,7 @@ static features read_features(void)
     /* x86-64-v4: F, DQ, CD, BW and VL */
     const uint32_t v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
     found.avx512 = found.avx2 && saves_avx512 && (b & v4) == v4;
-    found.amx_bf16 = saves_amx && (d & (1u << 24)) && (d & (1u << 22));
+    found.amx_bf16 = saves_amx && (d & (1u << 24)) && (d & (1u << 22)) && may_use_tiles();
     if (__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1))
         found.avx512_bf16 = found.avx512 && (a1 & (1u << 5));
 #endif
@@ -92,6 +106,12 @@ bool cpu_has_bf16(void)
 bool cpu_has_avx512_bf16(void)
 {
     return cpu_features().avx512_bf16;
+}
+
+bool cpu_has_amx(void)
+{
+    const features f = cpu_features();
+    return f.amx_bf16 && f.avx512_bf16;
 }
 
 bool cpu_bf16_is_faster(void)

@@ -174,6 +174,12 @@ typedef struct cached_step {
 } cached_step;
 sc_status cached_decode(model *m, kv_cache *cache, const cached_step *step, void **hidden);
 
+/* identity.c: finds the SHA-256 of the weight files (model.h) in a thread; `files` stay open until identity_end, which waits for
+ * it. The latter takes a NULL in either place. */
+typedef struct identity identity;
+sc_status identity_begin(const safetensors *files, identity **out);
+sc_status identity_end(identity **which, char sha256[65]);
+
 /* A model on a device that has no config and no weights yet; `from` is what messages call it. */
 sc_status weights_begin(const char *from, device *d, model **out);
 /* The list of parameters, by the config: names and shapes, no values yet. */

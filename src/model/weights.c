@@ -317,22 +317,6 @@ cleanup:
 
 /* --- the model --------------------------------------------------------------------------------------------- */
 
-/* One file: its SHA-256. Several: the SHA-256 of their digests in the order of their names. */
-static sc_status identify(model *m, const safetensors *files)
-{
-    strbuf digests = {0};
-    for (size_t i = 0; i < safetensors_n_files(files); i++) {
-        const file_map *map = safetensors_file_map(files, i);
-        sha256_hex(map->data, map->size, m->sha256);
-        strbuf_puts(&digests, m->sha256);
-    }
-    sc_status status = strbuf_status(&digests);
-    if (status == SC_OK && safetensors_n_files(files) > 1)
-        sha256_hex(digests.data, digests.len, m->sha256);
-    strbuf_free(&digests);
-    return status;
-}
-
 sc_status weights_begin(const char *from, device *d, model **out)
 {
     sc_status status = SC_OK;
@@ -380,16 +364,19 @@ sc_status model_open(const char *folder, device *d, model **out)
     sc_status status = SC_OK;
     safetensors *files = NULL;
     model *m = NULL;
+    identity *who = NULL;
     *out = NULL;
     SC_TRY(open_outline(folder, d, &m, &files));
+    SC_TRY(identity_begin(files, &who));
     SC_TRY(load_values(m, files));
-    SC_TRY(identify(m, files));
     SC_TRY(weights_inv_freq(m));
+    SC_TRY(identity_end(&who, m->sha256));
     if (storage_of(m)->files == files)
         files = NULL;
     *out = m;
     m = NULL;
 cleanup:
+    identity_end(&who, NULL); /* before the files that it reads are closed */
     if (m != NULL && storage_of(m)->files == files)
         files = NULL; /* model_close has it */
     safetensors_close(files);

@@ -61,6 +61,10 @@ std::vector<Product> products()
         }
     for (int64_t m : {1, 2, 3, 4, 5, 6, 14, 16, 17})
         all.push_back(product(false, true, m, 131, 203, 1, 1.5, m % 2));
+    // a batch being decoded: depths of whole tiles, and rows of either side that end inside of one
+    for (int64_t m : {5, 16, 17, 33, 100, 128})
+        for (int64_t n : {1, 31, 64, 70})
+            all.push_back(product(false, true, m, n, 96, n % 2, 1.5, m % 2));
     return all;
 }
 

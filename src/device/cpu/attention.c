@@ -126,10 +126,16 @@ sc_status cpu_attention_forward(stream *s, void *out, float *lse, const void *q,
                                 dtype type, const attention_shape *shape, void *workspace)
 {
     (void)s;
-    (void)workspace;
+    (void)workspace; /* AMX alone wants one */
     sc_status status = attention_check(shape, "attention_forward");
     if (status != SC_OK)
         return status;
+#ifdef __AVX512F__ /* of the two builds, the one that such a processor uses */
+    if (type == DTYPE_BF16 && attention_takes_amx(shape)) {
+        amx_attention_forward(out, lse, q, k, v, shape, workspace);
+        return SC_OK;
+    }
+#endif
     int64_t tasks = (shape->max_seqlen + QUERIES - 1) / QUERIES * shape->n_heads * shape->n_seqs;
     int64_t work = shape->n_tokens * shape->n_heads * shape->head_dim * 4;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(work, tasks))
@@ -143,6 +149,10 @@ sc_status cpu_attention_forward(stream *s, void *out, float *lse, const void *q,
 
 size_t cpu_attention_forward_workspace(const attention_shape *shape)
 {
+#ifdef __AVX512F__
+    if (attention_takes_amx(shape))
+        return amx_attention_forward_workspace(shape);
+#endif
     (void)shape;
     return 0;
 }

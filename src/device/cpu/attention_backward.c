@@ -126,8 +126,14 @@ static void add_group(void *x, dtype type, const float *parts, const attention_s
 
 size_t cpu_attention_backward_workspace(const attention_shape *shape)
 {
-    return 2 * sizeof(float) * (size_t)shape->n_heads * (size_t)shape->n_tokens *
-           (size_t)head_wide(shape->head_dim);
+    size_t amx = 0;
+#ifdef __AVX512F__ /* of the two builds, the one that such a processor uses */
+    if (attention_takes_amx(shape))
+        amx = amx_attention_backward_workspace(shape);
+#endif
+    const size_t plain = 2 * sizeof(float) * (size_t)shape->n_heads * (size_t)shape->n_tokens *
+                         (size_t)head_wide(shape->head_dim);
+    return amx > plain ? amx : plain;
 }
 
 sc_status cpu_attention_backward(stream *s, void *dq, void *dk, void *dv, const void *dout, const void *out,
@@ -140,6 +146,12 @@ sc_status cpu_attention_backward(stream *s, void *dq, void *dk, void *dv, const 
         return status;
     if (shape->n_shared > 0)
         return sc_fail(SC_INTERNAL, "attention_backward: there is no gradient through shared tokens");
+#ifdef __AVX512F__
+    if (type == DTYPE_BF16 && attention_takes_amx(shape)) {
+        amx_attention_backward(dq, dk, dv, dout, out, lse, q, k, v, shape, workspace);
+        return SC_OK;
+    }
+#endif
     backward all = {.dq = dq,
                     .dout = dout,
                     .out = out,

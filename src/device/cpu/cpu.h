@@ -32,7 +32,7 @@ sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dty
                                  float scale, void *workspace);
 size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
 
-/* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c */
+/* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c, gemv_amx.c */
 sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
                    const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                    float beta, void *c, dtype c_type, int64_t ldc);
@@ -56,6 +56,11 @@ void cpu_gemv_rows(int64_t m, int64_t n, int64_t k, float alpha, const void *x, 
 enum { GEMV_BF16_ROWS = 24 };
 bool cpu_gemv_bf16(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *x, int64_t ldx,
                    const uint16_t *w, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
+/* The same by AMX, where cpu_has_amx(); false if it does not take the shape, or has no memory for x. From GEMV_AMX_LEAST rows up
+ * to GEMV_AMX_ROWS it beats those and the primitive. */
+enum { GEMV_AMX_LEAST = 5, GEMV_AMX_ROWS = 128 };
+bool cpu_gemv_amx(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *x, int64_t ldx,
+                  const uint16_t *w, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
 
 /* bias.c */
 sc_status cpu_bias_forward(stream *s, void *y, const void *b, dtype type, int64_t n, int64_t dim);
@@ -73,7 +78,7 @@ size_t cpu_rmsnorm_backward_workspace(int64_t n, int64_t dim);
 sc_status cpu_rope(stream *s, void *x, dtype type, const int32_t *positions, const float *inv_freq, int64_t n,
                    int32_t n_heads, int32_t head_dim, int64_t ld, bool inverse);
 
-/* attention.c, attention_cached.c */
+/* attention.c, attention_backward.c, attention_cached.c */
 sc_status cpu_attention_forward(stream *s, void *out, float *lse, const void *q, const void *k, const void *v,
                                 dtype type, const attention_shape *shape, void *workspace);
 size_t cpu_attention_forward_workspace(const attention_shape *shape);
@@ -84,6 +89,16 @@ size_t cpu_attention_backward_workspace(const attention_shape *shape);
 sc_status cpu_attention_cached(stream *s, void *out, const void *q, const void *k_cache, const void *v_cache,
                                dtype type, const attention_cached_shape *shape, void *workspace);
 size_t cpu_attention_cached_workspace(const attention_cached_shape *shape);
+/* attention_amx.c, attention_backward_amx.c: the same for bf16, where attention_takes_amx(). Shapes are as attention_check
+ * passes them. */
+bool attention_takes_amx(const attention_shape *shape);
+void amx_attention_forward(uint16_t *out, float *lse, const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                           const attention_shape *shape, void *workspace);
+size_t amx_attention_forward_workspace(const attention_shape *shape);
+void amx_attention_backward(uint16_t *dq, uint16_t *dk, uint16_t *dv, const uint16_t *dout,
+                            const uint16_t *out, const float *lse, const uint16_t *q, const uint16_t *k,
+                            const uint16_t *v, const attention_shape *shape, void *workspace);
+size_t amx_attention_backward_workspace(const attention_shape *shape);
 
 /* glu.c */
 sc_status cpu_glu_forward(stream *s, void *y, const void *gate, const void *up, dtype type, int64_t n,
@@ -112,6 +127,25 @@ sc_status cpu_lora_backward(stream *s, void *dx, dtype dx_type, float *da, float
                             const float *b, int64_t n, int64_t in, int64_t out, int64_t rank, float scaling,
                             float dropout, uint64_t seed, const uint64_t *row_keys, uint32_t step,
                             void *workspace);
+
+/* lora_amx.c: its products for bf16, where lora_takes_amx(). The adapter m, of floats, is [rank][width], or [width][rank]; `at` is
+ * not read where m is a result. */
+typedef struct amx_adapter {
+    const float *at;
+    int64_t width, rank;
+    bool rank_in_rows;
+} amx_adapter;
+bool lora_takes_amx(int64_t n, int64_t in, int64_t out, int64_t rank);
+size_t amx_lora_workspace(int64_t n, int64_t in, int64_t out, int64_t rank);
+/* narrow [n][rank] = factor wide [n][width] m */
+void amx_lora_down(float *narrow, const uint16_t *wide, const amx_adapter *m, int64_t n, float factor,
+                   void *workspace);
+/* wide [n][width] += factor narrow m for bf16, = for floats */
+void amx_lora_up(void *wide, dtype type, const float *narrow, const amx_adapter *m, int64_t n, float factor,
+                 void *workspace);
+/* m += factor narrow^T wide */
+void amx_lora_gradient(float *m, const amx_adapter *shape, const float *narrow, const uint16_t *wide,
+                       int64_t n, float factor, void *workspace);
 
 /* dora.c */
 sc_status cpu_dora_norm(stream *s, float *norm, const void *w, dtype w_type, const float *a, const float *b,

@@ -1,6 +1,6 @@
 /* gemm: which of the ways to multiply is taken, and the plain one.
  *
- * A few rows against a transposed weight (decoding) is bound by memory: gemv.c, gemv_bf16.c. Floats go to oneDNN's sgemm;
+ * A few rows against a transposed weight (decoding) is bound by memory: gemv.c, gemv_bf16.c, gemv_amx.c. Floats go to oneDNN's sgemm;
  * bf16 goes to a oneDNN primitive where the processor multiplies it faster than floats. Everything else, mixed types
  * above all, takes the plain product: blocks of both sides are packed into float panels on the stack (Goto &
  * van de Geijn 2008) and multiplied by tile.h. */
@@ -159,6 +159,11 @@ sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, 
         return SC_OK;
     }
     const bool halves = a_type == DTYPE_BF16 && b_type == DTYPE_BF16;
+#ifdef __AVX512F__ /* of the two builds, the one that such a processor uses */
+    if (m >= GEMV_AMX_LEAST && m <= GEMV_AMX_ROWS && !trans_a && trans_b && halves && cpu_has_amx() &&
+        cpu_gemv_amx(m, n, k, alpha, a, lda, b, ldb, beta, c, c_type, ldc))
+        return SC_OK;
+#endif
     if (m <= GEMV_BF16_ROWS && !trans_a && trans_b && halves && cpu_has_avx512_bf16() &&
         cpu_gemv_bf16(m, n, k, alpha, a, lda, b, ldb, beta, c, c_type, ldc))
         return SC_OK;
