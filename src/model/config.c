@@ -21,8 +21,7 @@ typedef struct family {
     const char *architecture;
     bool qkv_bias, qk_norm;
     bool gemma; /* (1 + w) norms, also of branches, and scaled embeddings; the activation has another key */
-    int32_t
-        period; /* of every so many layers the last does not slide; 0: none slides, and a window has to be switched off */
+    int32_t period; /* all layers but the last of every so many slide; 0: none does, a window must be off */
     double attention_cap, logit_cap; /* 0: the family has no caps */
     int32_t head_dim;                /* 0: hidden_size / num_attention_heads */
     int32_t max_positions;

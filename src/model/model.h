@@ -23,15 +23,14 @@ typedef struct model_config {
     bool tied; /* lm_head is the embedding */
     activation act;
     /* What some families have beside Llama's block. */
-    bool qkv_bias; /* q, k and v have biases (Qwen2) */
-    bool qk_norm;  /* each head of q and k is normed before rope (Qwen3, Gemma-3) */
-    bool
-        branch_norms; /* what attention and the MLP give is normed before it joins the residual stream (Gemma) */
+    bool qkv_bias;         /* q, k and v have biases (Qwen2) */
+    bool qk_norm;          /* each head of q and k is normed before rope (Qwen3, Gemma-3) */
+    bool branch_norms;     /* what attention and the MLP give is normed before the residual (Gemma) */
     float norm_shift;      /* norms multiply by this + w: 1 in Gemma, else 0 */
     bool scaled_embedding; /* embeddings times sqrt(dim), rounded to the weights' dtype (Gemma) */
     float attention_scale; /* of scores: head_dim^-0.5, in Gemma query_pre_attn_scalar^-0.5 */
-    float attention_cap,
-        logit_cap;  /* soft caps, cap * tanh(x / cap), of scores and of logits (Gemma-2); 0: none */
+    /* Soft caps, cap * tanh(x / cap), of scores and of logits (Gemma-2); 0: none. */
+    float attention_cap, logit_cap;
     int32_t window; /* tokens that one sees in layers that slide, itself among them */
     bool slides[MODEL_LAYERS_MOST];
     int32_t bos_id; /* -1: none */
