@@ -144,8 +144,8 @@ void attention_decode(benchmark::State &state, dtype type)
         rows[i] = static_cast<int32_t>(i);
     for (size_t i = 0; i < offsets.size(); i++)
         offsets[i] = static_cast<int64_t>(i) * length;
-    attention_cached_shape shape = {rows.data(), offsets.data(), queries, HEADS,  KV_HEADS,
-                                    HEAD_DIM,    wide,           narrow,  0.125f, 0};
+    attention_cached_shape shape = {rows.data(), offsets.data(), queries, HEADS, KV_HEADS, HEAD_DIM,
+                                    wide,        narrow,         0.125f,  0,     0};
     for (auto _ : state)
         cpu_ops()->attention_cached(nullptr, out.get(), q.get(), k.get(), v.get(), type, &shape, nullptr);
     rate(state, "GB/s", 2.0 * double(queries * length * narrow) * double(dtype_size(type)));
@@ -158,14 +158,14 @@ void norm(benchmark::State &state, bool backward, dtype type)
     Array x(type, n * dim), y(type, n * dim), dx(type, n * dim), w(type, dim), dw(DTYPE_F32, dim),
         rstd(DTYPE_F32, n);
     Array workspace(DTYPE_F32, static_cast<int64_t>(table->rmsnorm_backward_workspace(n, dim) / 4));
-    table->rmsnorm_forward(nullptr, y.get(), rstd.floats(), x.get(), w.get(), type, type, n, dim, 1e-5f);
+    table->rmsnorm_forward(nullptr, y.get(), rstd.floats(), x.get(), w.get(), type, type, n, dim, 1e-5f, 0);
     for (auto _ : state) {
         if (backward)
             table->rmsnorm_backward(nullptr, dx.get(), false, dw.floats(), y.get(), x.get(), w.get(),
-                                    rstd.floats(), type, type, n, dim, workspace.get());
+                                    rstd.floats(), type, type, n, dim, 0, workspace.get());
         else
             table->rmsnorm_forward(nullptr, y.get(), rstd.floats(), x.get(), w.get(), type, type, n, dim,
-                                   1e-5f);
+                                   1e-5f, 0);
     }
     rate(state, "GB/s", (backward ? 3.0 : 2.0) * double(n * dim) * double(dtype_size(type)));
 }
@@ -177,7 +177,7 @@ void loss(benchmark::State &state, bool backward, dtype type)
     std::vector<int32_t> targets(static_cast<size_t>(n), 17);
     for (auto _ : state)
         cpu_ops()->cross_entropy(nullptr, losses.floats(), logits.get(), type, targets.data(), n, VOCAB, 1.0f,
-                                 backward);
+                                 0, backward);
     rate(state, "GB/s", (backward ? 3.0 : 1.0) * double(n) * VOCAB * double(dtype_size(type)));
 }
 

@@ -34,7 +34,7 @@ template <int DIM> struct cached_cut {
 struct cached_task {
     const int32_t *kv_rows;
     const int64_t *kv_offsets;
-    int64_t n_queries, q_stride, cache_stride;
+    int64_t n_queries, q_stride, cache_stride, window; /* window: INT64_MAX: all */
     int n_heads, n_kv_heads, head_dim, splits;
     float scale, soft_cap;
     bool vectors;
@@ -57,6 +57,12 @@ __device__ __forceinline__ int64_t split_rows(int64_t n, int splits)
     return blocks_of(blocks_of(n, splits), SPLIT_LEAST) * SPLIT_LEAST;
 }
 
+/* Rows of a query's list that it sees, its last. */
+__device__ __forceinline__ int64_t rows_seen(const cached_task &t, int64_t query)
+{
+    return min(t.kv_offsets[query + 1] - t.kv_offsets[query], t.window);
+}
+
 __device__ __forceinline__ cached_place cached_place_of(const cached_task &t, int most_heads)
 {
     const int group = t.n_heads / t.n_kv_heads, pieces = (int)blocks_of(group, most_heads);
@@ -68,7 +74,7 @@ __device__ __forceinline__ cached_place cached_place_of(const cached_task &t, in
     p.query = rest / pieces / t.n_kv_heads;
     p.head = p.kv_head * group + skip;
     p.heads = min(most_heads, group - skip);
-    const int64_t first = t.kv_offsets[p.query], last = t.kv_offsets[p.query + 1];
+    const int64_t last = t.kv_offsets[p.query + 1], first = last - rows_seen(t, p.query);
     const int64_t rows = split_rows(last - first, t.splits);
     p.from = min(first + p.split * rows, last);
     p.to = min(p.from + rows, last);
@@ -378,7 +384,7 @@ template <class T> __global__ void __launch_bounds__(CACHED_THREADS) combine_ker
     if (row >= t.n_queries * t.n_heads)
         return;
     const int64_t query = row / t.n_heads, head = row % t.n_heads;
-    const int64_t n = t.kv_offsets[query + 1] - t.kv_offsets[query];
+    const int64_t n = rows_seen(t, query);
     const int splits = n > 0 ? (int)blocks_of(n, split_rows(n, t.splits)) : 0;
     const float *most = t.most + row * t.splits, *total = t.total + row * t.splits;
     float top = -INFINITY, all = 0;
@@ -425,9 +431,10 @@ sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void 
     if (shape->n_kv_heads < 1 || shape->n_heads % shape->n_kv_heads)
         return sc_fail(SC_INTERNAL, "attention_cached: %d heads do not divide into %d key heads",
                        (int)shape->n_heads, (int)shape->n_kv_heads);
-    if (!(shape->soft_cap >= 0))
-        return sc_fail(SC_INTERNAL, "attention_cached: a soft cap of %g must not be negative",
-                       (double)shape->soft_cap);
+    if (!(shape->soft_cap >= 0) || shape->window < 0)
+        return sc_fail(SC_INTERNAL,
+                       "attention_cached: a soft cap of %g and a window of %lld must not be negative",
+                       (double)shape->soft_cap, (long long)shape->window);
     if (shape->n_queries <= 0)
         return SC_OK;
     const int splits = splits_of(shape), dim = shape->head_dim;
@@ -440,6 +447,7 @@ sc_status cuda_attention_cached(stream *s, void *out, const void *q, const void 
                            shape->n_queries,
                            shape->q_stride,
                            shape->cache_stride,
+                           shape->window > 0 ? shape->window : INT64_MAX,
                            shape->n_heads,
                            shape->n_kv_heads,
                            dim,

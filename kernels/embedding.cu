@@ -35,7 +35,7 @@ struct sort_task {
 
 template <class TO, class FROM, int WIDTH>
 __global__ void __launch_bounds__(FORWARD_THREADS)
-    take_kernel(TO *out, const FROM *table, const int32_t *ids, int64_t dim)
+    take_kernel(TO *out, const FROM *table, const int32_t *ids, int64_t dim, float scale)
 {
     const int64_t row = blockIdx.x;
     const FROM *from = table + ids[row] * dim;
@@ -43,6 +43,9 @@ __global__ void __launch_bounds__(FORWARD_THREADS)
          at += (int64_t)gridDim.y * FORWARD_THREADS * WIDTH) {
         float v[WIDTH];
         load_vector(v, from + at);
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++)
+            v[e] *= scale;
         store_vector(out + row * dim + at, v);
     }
 }
@@ -160,10 +163,10 @@ __global__ void __launch_bounds__(SORT_THREADS) move_kernel(sort_task t)
         t.to[places[warp][digit] + before] = row;
 }
 
-/* Adds to `sum` the rows of dout of key `key`, whose first is at place `first` of the sorted list. */
+/* Adds to `sum` the scaled rows of dout of key `key`, whose first is at place `first` of the sorted list. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void sum_rows(float (&sum)[WIDTH], const sort_task &t, const T *dout, int64_t dim,
-                                         int64_t first, int key)
+                                         int64_t first, int key, float scale)
 {
     int count = 32;
     for (int64_t at = first; count == 32; at += 32) {
@@ -182,14 +185,14 @@ __device__ __forceinline__ void sum_rows(float (&sum)[WIDTH], const sort_task &t
             for (int e = 0; e < SUM_AT_ONCE; e++)
                 if (q + e < count)
                     for (int c = 0; c < WIDTH; c++)
-                        sum[c] += v[e][c];
+                        sum[c] = __fmaf_rn(scale, v[e][c], sum[c]);
         }
     }
 }
 
 template <class T, int WIDTH>
 __global__ void __launch_bounds__(32 * SUM_WARPS)
-    sum_kernel(sort_task t, float *dtable, const T *dout, int64_t dim)
+    sum_kernel(sort_task t, float *dtable, const T *dout, int64_t dim, float scale)
 {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int64_t window = ((int64_t)blockIdx.x * SUM_WARPS + warp) * 32, place = window + lane;
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(32 * SUM_WARPS)
             if (inside)
                 load_vector(sum, to);
             /* Lanes beyond the last column read the first, and drop it. */
-            sum_rows(sum, t, inside ? dout + column : dout, dim, window + start, id);
+            sum_rows(sum, t, inside ? dout + column : dout, dim, window + start, id, scale);
             if (inside)
                 store_vector(to, sum);
         }
@@ -217,15 +220,16 @@ __global__ void __launch_bounds__(32 * SUM_WARPS)
 /* --- launchers ----------------------------------------------------------------------------------------- */
 
 template <class TO, class FROM>
-static void take(cudaStream_t on, void *out, const void *table, const int32_t *ids, int64_t n, int64_t dim)
+static void take(cudaStream_t on, void *out, const void *table, const int32_t *ids, int64_t n, int64_t dim,
+                 float scale)
 {
     constexpr int WIDTH = vector_width<TO, FROM>();
     if (fits_vectors(WIDTH, dim, out, table))
         LAUNCH((take_kernel<TO, FROM, WIDTH>), row_grid(n, blocks_of(dim, FORWARD_THREADS * WIDTH)),
-               FORWARD_THREADS, 0, on, (TO *)out, (const FROM *)table, ids, dim);
+               FORWARD_THREADS, 0, on, (TO *)out, (const FROM *)table, ids, dim, scale);
     else
         LAUNCH((take_kernel<TO, FROM, 1>), row_grid(n, blocks_of(dim, FORWARD_THREADS)), FORWARD_THREADS, 0,
-               on, (TO *)out, (const FROM *)table, ids, dim);
+               on, (TO *)out, (const FROM *)table, ids, dim, scale);
 }
 
 static sc_status check_shape(const char *op, int64_t n, int64_t vocab, int64_t dim)
@@ -236,20 +240,22 @@ static sc_status check_shape(const char *op, int64_t n, int64_t vocab, int64_t d
     return SC_OK;
 }
 
-/* Without a conversion it is gather_rows. */
+/* Without a conversion and a scale it is gather_rows. */
 sc_status cuda_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
-                                 const int32_t *ids, int64_t n, int64_t dim)
+                                 const int32_t *ids, int64_t n, int64_t dim, float scale)
 {
     const cudaStream_t on = cuda_stream(s);
     const sc_status status = check_shape("embedding_forward", n, 0, dim);
     if (status != SC_OK || n == 0 || dim == 0)
         return status;
-    if (out_type == table_type)
+    if (out_type == table_type && scale == 1)
         return cuda_gather_rows(s, out, table, ids, n, dim, dim, out_type);
     if (out_type == DTYPE_F32)
-        take<float, bf16>(on, out, table, ids, n, dim);
+        table_type == DTYPE_F32 ? take<float, float>(on, out, table, ids, n, dim, scale)
+                                : take<float, bf16>(on, out, table, ids, n, dim, scale);
     else
-        take<bf16, float>(on, out, table, ids, n, dim);
+        table_type == DTYPE_F32 ? take<bf16, float>(on, out, table, ids, n, dim, scale)
+                                : take<bf16, bf16>(on, out, table, ids, n, dim, scale);
     return launched("embedding_forward");
 }
 
@@ -281,15 +287,16 @@ static void sort_rows(cudaStream_t on, sort_task *task, int32_t *orders)
 }
 
 template <class T, int WIDTH>
-static void sum_all(cudaStream_t on, const sort_task &task, float *dtable, const void *dout, int64_t dim)
+static void sum_all(cudaStream_t on, const sort_task &task, float *dtable, const void *dout, int64_t dim,
+                    float scale)
 {
     LAUNCH((sum_kernel<T, WIDTH>), row_grid(blocks_of(task.n, 32 * SUM_WARPS), blocks_of(dim, 32 * WIDTH)),
-           32 * SUM_WARPS, 0, on, task, dtable, (const T *)dout, dim);
+           32 * SUM_WARPS, 0, on, task, dtable, (const T *)dout, dim, scale);
 }
 
 sc_status cuda_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
                                   const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
-                                  void *workspace)
+                                  float scale, void *workspace)
 {
     const cudaStream_t on = cuda_stream(s);
     sc_status status = check_shape("embedding_backward", n, vocab, dim);
@@ -305,11 +312,11 @@ sc_status cuda_embedding_backward(stream *s, float *dtable, const void *dout, dt
     sort_rows(on, &task, counts + DIGITS * blocks);
     const bool vectors = fits_vectors(VECTOR, dim, dtable, dout);
     if (dout_type == DTYPE_F32)
-        vectors ? sum_all<float, VECTOR>(on, task, dtable, dout, dim)
-                : sum_all<float, 1>(on, task, dtable, dout, dim);
+        vectors ? sum_all<float, VECTOR>(on, task, dtable, dout, dim, scale)
+                : sum_all<float, 1>(on, task, dtable, dout, dim, scale);
     else
-        vectors ? sum_all<bf16, VECTOR>(on, task, dtable, dout, dim)
-                : sum_all<bf16, 1>(on, task, dtable, dout, dim);
+        vectors ? sum_all<bf16, VECTOR>(on, task, dtable, dout, dim, scale)
+                : sum_all<bf16, 1>(on, task, dtable, dout, dim, scale);
     status = launched("embedding_backward");
     if (status == SC_OK)
         status = fetch("embedding_backward", s, &row, bad, sizeof row);

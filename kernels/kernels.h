@@ -34,18 +34,22 @@ sc_status cuda_pool_rows(stream *s, float *out, const void *x, dtype type, const
 
 /* embedding.cu */
 sc_status cuda_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
-                                 const int32_t *ids, int64_t n, int64_t dim);
+                                 const int32_t *ids, int64_t n, int64_t dim, float scale);
 sc_status cuda_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
                                   const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
-                                  void *workspace);
+                                  float scale, void *workspace);
 size_t cuda_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
+
+/* bias.cu */
+sc_status cuda_bias_forward(stream *s, void *y, const void *b, dtype type, int64_t n, int64_t dim);
+sc_status cuda_bias_backward(stream *s, float *db, const void *dy, dtype type, int64_t n, int64_t dim);
 
 /* norm.cu */
 sc_status cuda_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
-                               dtype w_type, int64_t n, int64_t dim, float eps);
+                               dtype w_type, int64_t n, int64_t dim, float eps, float shift);
 sc_status cuda_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
                                 const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
-                                int64_t n, int64_t dim, void *workspace);
+                                int64_t n, int64_t dim, float shift, void *workspace);
 size_t cuda_rmsnorm_backward_workspace(int64_t n, int64_t dim);
 
 /* rope.cu */
@@ -136,7 +140,8 @@ size_t cuda_als_solve_workspace(int64_t n, int64_t f);
 
 /* loss.cu, sample.cu */
 sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
-                             int64_t n, int64_t vocab, float scale, bool backward);
+                             int64_t n, int64_t vocab, float scale, float soft_cap, bool backward);
+sc_status cuda_cap_logits(stream *s, float *logits, int64_t n, float cap);
 sc_status cuda_sample_rows(stream *s, int32_t *ids, float *logprobs, const void *logits, dtype type,
                            int64_t n, int64_t vocab, const sample_options *options, const uint64_t *keys);
 sc_status cuda_penalise_rows(stream *s, float *logits, int64_t n, int64_t vocab, float penalty,

@@ -11,12 +11,14 @@
  * gradient, and whoever reads the losses finds it. */
 #include "logits.cuh"
 
+enum { CAP_THREADS = 256 };
+
 struct loss_task {
     float *losses;
     void *logits;
     const int32_t *targets;
     int64_t n, vocab;
-    float scale;
+    float scale, rate; /* rate: of the soft cap, 1 / cap; 0: none */
     bool backward;
 };
 
@@ -27,15 +29,24 @@ struct loss_shared {
     float shift, correction; /* the gradient is correction * exp(x - shift) */
 };
 
+/* The derivative of y = cap tanh(x / cap), by y and rate = 1 / cap; 1 where there is no cap. */
+__device__ __forceinline__ float uncapped_slope(float y, float rate)
+{
+    const float t = rate * y;
+    return rate > 0 ? 1 - t * t : 1;
+}
+
 template <class T>
-__device__ __forceinline__ void write_gradient(T *x, int64_t n, float shift, float correction)
+__device__ __forceinline__ void write_gradient(T *x, int64_t n, float shift, float correction, float rate)
 {
     constexpr int width = vector_width<T>();
     const row_cut cut = cut_row(x, n);
     uint4 *vectors = (uint4 *)(x + cut.head);
     const int64_t ragged = ragged_element<T>(cut, n, (int64_t)threadIdx.x);
-    if (ragged >= 0)
-        x[ragged] = from_float<T>(correction * __expf(to_float(x[ragged]) - shift));
+    if (ragged >= 0) {
+        const float y = to_float(x[ragged]);
+        x[ragged] = from_float<T>(correction * __expf(y - shift) * uncapped_slope(y, rate));
+    }
     for (int64_t v = cut.vectors - 1 - threadIdx.x; v >= 0; v -= LOGITS_AHEAD * LOGITS_THREADS) {
         uint4 raw[LOGITS_AHEAD];
 #pragma unroll
@@ -49,7 +60,7 @@ __device__ __forceinline__ void write_gradient(T *x, int64_t n, float shift, flo
                 unpack(values, raw[a]);
 #pragma unroll
                 for (int i = 0; i < width; i++)
-                    values[i] = correction * __expf(values[i] - shift);
+                    values[i] = correction * __expf(values[i] - shift) * uncapped_slope(values[i], rate);
                 vectors[v - a * LOGITS_THREADS] = pack(values);
             }
     }
@@ -71,29 +82,59 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
         }
         __syncthreads(); /* shift and correction are there */
         if (t.backward) {
-            write_gradient(x, t.vocab, shared.shift, shared.correction);
+            write_gradient(x, t.vocab, shared.shift, shared.correction, t.rate);
             __syncthreads(); /* the target's own element is written last */
             if (threadIdx.x == 0)
-                x[target] = from_float<T>(shared.correction * __expf(at_target - shared.shift) - t.scale);
+                x[target] = from_float<T>((shared.correction * __expf(at_target - shared.shift) - t.scale) *
+                                          uncapped_slope(at_target, t.rate));
         }
         __syncthreads(); /* the row is done */
     }
 }
 
-/* --- launcher ------------------------------------------------------------------------------------------ */
+/* In float, and with the exact tanh: a soft cap is asked of a few hundred rows at a time. */
+__global__ void __launch_bounds__(CAP_THREADS) cap_kernel(float *logits, int64_t n, float cap)
+{
+    const int64_t i = ((int64_t)blockIdx.x * CAP_THREADS + threadIdx.x) * 4;
+    if (i + 4 <= n && (uintptr_t)logits % 16 == 0) {
+        float v[4];
+        load_vector(v, logits + i);
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            v[e] = cap * tanhf(v[e] / cap);
+        store_vector(logits + i, v);
+    } else
+        for (int64_t j = i; j < n && j < i + 4; j++)
+            logits[j] = cap * tanhf(logits[j] / cap);
+}
+
+/* --- launchers ----------------------------------------------------------------------------------------- */
 
 sc_status cuda_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
-                             int64_t n, int64_t vocab, float scale, bool backward)
+                             int64_t n, int64_t vocab, float scale, float soft_cap, bool backward)
 {
     if (n < 0 || vocab < 1)
         return sc_fail(SC_INTERNAL, "cross_entropy: impossible shape: %lld rows of %lld", (long long)n,
                        (long long)vocab);
     if (n == 0)
         return SC_OK;
-    const loss_task task = {losses, logits, targets, n, vocab, scale, backward};
+    const loss_task task = {losses,  logits, targets, n, vocab, scale, soft_cap > 0 ? 1 / soft_cap : 0,
+                            backward};
     if (type == DTYPE_F32)
         LAUNCH(loss_kernel<float>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     else
         LAUNCH(loss_kernel<bf16>, logits_grid(n), LOGITS_THREADS, 0, cuda_stream(s), task);
     return launched("cross_entropy");
+}
+
+sc_status cuda_cap_logits(stream *s, float *logits, int64_t n, float cap)
+{
+    if (n < 0 || !(cap > 0))
+        return sc_fail(SC_INTERNAL, "cap_logits: %lld logits cannot have a cap of %g", (long long)n,
+                       (double)cap);
+    if (n == 0)
+        return SC_OK;
+    LAUNCH(cap_kernel, grid_of(blocks_of(n, 4 * CAP_THREADS)), CAP_THREADS, 0, cuda_stream(s), logits, n,
+           cap);
+    return launched("cap_logits");
 }

@@ -67,6 +67,8 @@ static const ops *table(void)
     t.embedding_forward = cuda_embedding_forward;
     t.embedding_backward = cuda_embedding_backward;
     t.embedding_backward_workspace = cuda_embedding_backward_workspace;
+    t.bias_forward = cuda_bias_forward;
+    t.bias_backward = cuda_bias_backward;
     t.rmsnorm_forward = cuda_rmsnorm_forward;
     t.rmsnorm_backward = cuda_rmsnorm_backward;
     t.rmsnorm_backward_workspace = cuda_rmsnorm_backward_workspace;
@@ -104,6 +106,7 @@ static const ops *table(void)
     t.als_solve = cuda_als_solve;
     t.als_solve_workspace = cuda_als_solve_workspace;
     t.cross_entropy = cuda_cross_entropy;
+    t.cap_logits = cuda_cap_logits;
     t.sample_rows = cuda_sample_rows;
     t.penalise_rows = cuda_penalise_rows;
     t.gather_logprobs = cuda_gather_logprobs;

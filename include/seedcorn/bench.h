@@ -15,7 +15,7 @@ typedef struct sc_bench_options {
     sc_common common;
     const char *what;  /* "embed", "train", "generate", "kmeans", "select" */
     const char *model; /* model folder, for embed, train and generate */
-    /* or this config.json of a Llama model, whose weights are made up, keyed by the seed */
+    /* or this config.json of a model, whose weights are made up, keyed by the seed */
     const char *random_weights;
     const char *method; /* train: "lora" (default) or "full" */
     int64_t rows;     /* sequences (embed, train), prompts (generate), rows (kmeans, select), 0: a default */

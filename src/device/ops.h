@@ -129,6 +129,8 @@ typedef struct attention_cached_shape {
     int64_t q_stride, cache_stride; /* elements between queries; between cache rows */
     float scale;
     float soft_cap; /* as above; 0: none */
+    int64_t
+        window; /* a query sees the last so many of its rows, which are then in order of position; 0: all */
 } attention_cached_shape;
 
 typedef struct adamw_options {
@@ -184,14 +186,14 @@ struct ops {
                            int64_t n_seqs, int64_t dim, pooling how);
 
     /* --- embedding -------------------------------------------------------------------------- */
-    /* out [n][dim] = table [vocab][dim] rows ids[i] */
+    /* out [n][dim] = scale * table [vocab][dim] rows ids[i], rounded once */
     sc_status (*embedding_forward)(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
-                                   const int32_t *ids, int64_t n, int64_t dim);
-    /* dtable [vocab][dim] += dout rows, summed in order of i for each id; those of skip_id are left out
+                                   const int32_t *ids, int64_t n, int64_t dim, float scale);
+    /* dtable [vocab][dim] += scale * dout rows, summed in order of i for each id; those of skip_id are left out
      * (torch's padding_idx; -1: none) */
     sc_status (*embedding_backward)(stream *s, float *dtable, const void *dout, dtype dout_type,
                                     const int32_t *ids, int64_t n, int64_t vocab, int64_t dim,
-                                    int32_t skip_id, void *workspace);
+                                    int32_t skip_id, float scale, void *workspace);
     size_t (*embedding_backward_workspace)(int64_t n, int64_t vocab, int64_t dim);
 
     /* --- gemm ------------------------------------------------------------------------------- */
@@ -204,13 +206,21 @@ struct ops {
     /* The file of the library that plain products are left to; NULL: none was found. A table may lack it. */
     const char *(*gemm_library)(void);
 
-    /* --- norm: y = x / sqrt(mean(x^2) + eps) * w  (RMSNorm, Zhang & Sennrich 2019) ---------- */
+    /* --- bias: what a linear layer adds to every row ------------------------------------------ */
+    /* Every row of y [n][dim] = b [dim], to which the layer's product is then added: rounded once, with it. */
+    sc_status (*bias_forward)(stream *s, void *y, const void *b, dtype type, int64_t n, int64_t dim);
+    /* db [dim] += the rows of dy [n][dim], in a fixed order */
+    sc_status (*bias_backward)(stream *s, float *db, const void *dy, dtype type, int64_t n, int64_t dim);
+
+    /* --- norm: y = x / sqrt(mean(x^2) + eps) * (shift + w)  (RMSNorm, Zhang & Sennrich 2019) --- */
+    /* shift is 0, or 1 where weights are kept as what they differ from 1 (Gemma). y may be x. */
     sc_status (*rmsnorm_forward)(stream *s, void *y, float *rstd /* [n] or NULL */, const void *x,
-                                 const void *w, dtype type, dtype w_type, int64_t n, int64_t dim, float eps);
-    /* dx = (accumulate_dx ? dx : 0) + gradient; dw [dim] += gradient, or NULL */
+                                 const void *w, dtype type, dtype w_type, int64_t n, int64_t dim, float eps,
+                                 float shift);
+    /* dx = (accumulate_dx ? dx : 0) + gradient; dw [dim] += gradient, or NULL. dx may be dy where it is not added to. */
     sc_status (*rmsnorm_backward)(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
                                   const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
-                                  int64_t n, int64_t dim, void *workspace);
+                                  int64_t n, int64_t dim, float shift, void *workspace);
     size_t (*rmsnorm_backward_workspace)(int64_t n, int64_t dim);
 
     /* --- rope, rotate-half: pairs (i, i + head_dim/2), in place ----------------------------- */
@@ -242,9 +252,12 @@ struct ops {
     /* --- loss -------------------------------------------------------------------------------- */
     /* logits [n][vocab] in place become scale * d(loss)/d(logits) if `backward`;
      * losses[i] = -log softmax(logits_i)[targets[i]] in float. targets[i] in 0..vocab-1: others are refused, or make
-     * their rows NaN where the host would have to wait to see them. */
+     * their rows NaN where the host would have to wait to see them. Where logits have gone through cap_logits with
+     * soft_cap > 0, the gradient is that of what they were before. */
     sc_status (*cross_entropy)(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
-                               int64_t n, int64_t vocab, float scale, bool backward);
+                               int64_t n, int64_t vocab, float scale, float soft_cap, bool backward);
+    /* logits [n] in place become cap * tanh(logit / cap) (Gemma-2) */
+    sc_status (*cap_logits)(stream *s, float *logits, int64_t n, float cap);
 
     /* --- optimizer --------------------------------------------------------------------------- */
     /* AdamW (Loshchilov & Hutter 2019), decoupled decay, on float master weights; `weights` (bf16,

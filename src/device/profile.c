@@ -66,14 +66,24 @@ static double attention_bytes(dtype type, const attention_shape *s, int times)
     return times * 2 * values(type, s->n_tokens, (int64_t)(s->n_heads + s->n_kv_heads) * s->head_dim);
 }
 
+static int64_t rows_seen(const attention_cached_shape *s)
+{
+    int64_t rows = 0;
+    for (int64_t i = 0; i < s->n_queries; i++) {
+        const int64_t n = s->kv_offsets[i + 1] - s->kv_offsets[i];
+        rows += s->window > 0 && n > s->window ? s->window : n;
+    }
+    return rows;
+}
+
 static double cached_operations(const attention_cached_shape *s)
 {
-    return 4.0 * (double)s->kv_offsets[s->n_queries] * s->n_heads * s->head_dim;
+    return 4.0 * (double)rows_seen(s) * s->n_heads * s->head_dim;
 }
 
 static double cached_bytes(dtype type, const attention_cached_shape *s)
 {
-    return 2 * values(type, s->kv_offsets[s->n_queries], (int64_t)s->n_kv_heads * s->head_dim) +
+    return 2 * values(type, rows_seen(s), (int64_t)s->n_kv_heads * s->head_dim) +
            2 * values(type, s->n_queries, (int64_t)s->n_heads * s->head_dim);
 }
 
@@ -111,13 +121,13 @@ TIMED(pool_rows, TENSOR, 0, values(type, cu[n], dim),
       (s, out, x, type, cu, n, dim, how))
 
 TIMED(embedding_forward, EMBEDDING, 0, values(a, n, dim) + values(b, n, dim),
-      (stream * s, void *out, dtype a, const void *table, dtype b, const int32_t *ids, int64_t n,
-       int64_t dim),
-      (s, out, a, table, b, ids, n, dim))
+      (stream * s, void *out, dtype a, const void *table, dtype b, const int32_t *ids, int64_t n, int64_t dim,
+       float scale),
+      (s, out, a, table, b, ids, n, dim, scale))
 TIMED(embedding_backward, EMBEDDING, 0, values(type, n, dim) + 2 * values(DTYPE_F32, n, dim),
       (stream * s, float *d, const void *dout, dtype type, const int32_t *ids, int64_t n, int64_t vocab,
-       int64_t dim, int32_t skip, void *w),
-      (s, d, dout, type, ids, n, vocab, dim, skip, w))
+       int64_t dim, int32_t skip, float scale, void *w),
+      (s, d, dout, type, ids, n, vocab, dim, skip, scale, w))
 
 TIMED(gemm, GEMM, 2.0 * (double)m * (double)n * (double)k,
       values(at, m, k) + values(bt, k, n) + (beta != 0 ? 2 : 1) * values(ct, m, n),
@@ -125,14 +135,19 @@ TIMED(gemm, GEMM, 2.0 * (double)m * (double)n * (double)k,
        int64_t lda, const void *b, dtype bt, int64_t ldb, float beta, void *c, dtype ct, int64_t ldc),
       (s, ta, tb, m, n, k, alpha, a, at, lda, b, bt, ldb, beta, c, ct, ldc))
 
+TIMED(bias_forward, TENSOR, 0, values(type, n, dim),
+      (stream * s, void *y, const void *b, dtype type, int64_t n, int64_t dim), (s, y, b, type, n, dim))
+TIMED(bias_backward, TENSOR, 0, values(type, n, dim),
+      (stream * s, float *db, const void *dy, dtype type, int64_t n, int64_t dim), (s, db, dy, type, n, dim))
+
 TIMED(rmsnorm_forward, NORM, 0, 2 * values(type, n, dim),
       (stream * s, void *y, float *rstd, const void *x, const void *w, dtype type, dtype wt, int64_t n,
-       int64_t dim, float eps),
-      (s, y, rstd, x, w, type, wt, n, dim, eps))
+       int64_t dim, float eps, float shift),
+      (s, y, rstd, x, w, type, wt, n, dim, eps, shift))
 TIMED(rmsnorm_backward, NORM, 0, (accumulate ? 4 : 3) * values(type, n, dim),
       (stream * s, void *dx, bool accumulate, float *dw, const void *dy, const void *x, const void *w,
-       const float *rstd, dtype type, dtype wt, int64_t n, int64_t dim, void *space),
-      (s, dx, accumulate, dw, dy, x, w, rstd, type, wt, n, dim, space))
+       const float *rstd, dtype type, dtype wt, int64_t n, int64_t dim, float shift, void *space),
+      (s, dx, accumulate, dw, dy, x, w, rstd, type, wt, n, dim, shift, space))
 
 TIMED(rope, ROPE, 0, 2 * values(type, n, (int64_t)heads *head_dim),
       (stream * s, void *x, dtype type, const int32_t *positions, const float *inv, int64_t n, int32_t heads,
@@ -162,8 +177,10 @@ TIMED(glu_backward, GLU, 0, 5 * values(type, n, 1),
 
 TIMED(cross_entropy, LOSS, 0, (backward ? 2 : 1) * values(type, n, vocab),
       (stream * s, float *losses, void *logits, dtype type, const int32_t *targets, int64_t n, int64_t vocab,
-       float scale, bool backward),
-      (s, losses, logits, type, targets, n, vocab, scale, backward))
+       float scale, float soft_cap, bool backward),
+      (s, losses, logits, type, targets, n, vocab, scale, soft_cap, backward))
+TIMED(cap_logits, LOSS, 0, 2 * values(DTYPE_F32, n, 1), (stream * s, float *logits, int64_t n, float cap),
+      (s, logits, n, cap))
 
 TIMED(adamw, OPTIMIZER, 0, 7 * values(DTYPE_F32, n, 1) + (weights ? values(DTYPE_BF16, n, 1) : 0),
       (stream * s, float *master, void *weights, const float *grad, float *m, float *v, int64_t n,
@@ -230,6 +247,8 @@ const ops *profile_ops(double peak_gflops, double bandwidth_gb)
     TAKE(embedding_forward);
     TAKE(embedding_backward);
     TAKE(gemm);
+    TAKE(bias_forward);
+    TAKE(bias_backward);
     TAKE(rmsnorm_forward);
     TAKE(rmsnorm_backward);
     TAKE(rope);
@@ -239,6 +258,7 @@ const ops *profile_ops(double peak_gflops, double bandwidth_gb)
     TAKE(glu_forward);
     TAKE(glu_backward);
     TAKE(cross_entropy);
+    TAKE(cap_logits);
     TAKE(adamw);
     TAKE(square_sum);
     TAKE(lora_forward);

@@ -61,17 +61,19 @@ cleanup:
     return status;
 }
 
-/* dx (+)= dy W, dW += dy^T x, and the adapter's; dx NULL: not wanted. */
+/* dx (+)= dy W, dW += dy^T x, the bias's, and the adapter's; dx NULL: not wanted. */
 static sc_status linear_backward(const pass *p, int32_t layer, linear l, const void *x, const void *dy,
                                  void *dx, float beta, const block_buffers *b, const gradient_buffers *g)
 {
     const model *m = p->m;
-    const parameter *w = m->layers[layer].linears[l];
+    const parameter *w = m->layers[layer].linears[l], *bias = m->layers[layer].biases[l];
     const ops *o = ops_of(m);
     const int64_t out = w->rows, in = w->cols;
     const lora_layer *a =
         m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
     sc_status status = SC_OK;
+    if (bias != NULL && bias->grad != NULL) /* before magnitudes, which it has none of */
+        SC_TRY(o->bias_backward(NULL, bias->grad, dy, m->dtype, p->n, out));
     if (a != NULL && a->magnitude != NULL) {
         SC_TRY(o->dora_backward(NULL, g->pre, a->dmagnitude, dy, b->pre[l], m->dtype, a->magnitude, a->norm,
                                 p->n, out));
@@ -92,12 +94,42 @@ cleanup:
     return status;
 }
 
-static sc_status norm_backward(const pass *p, const parameter *w, const void *dy, const void *x,
-                               const float *rstd, void *dx)
+/* Of n rows; dx (+)= the gradient of what was normed. */
+static sc_status norm_backward(const model *m, const parameter *w, const void *dy, const void *x,
+                               const float *rstd, void *dx, bool accumulate, int64_t n)
+{
+    return ops_of(m)->rmsnorm_backward(NULL, dx, accumulate, w->grad, dy, x, w->value, rstd, m->dtype,
+                                       m->dtype, n, w->rows, m->config.norm_shift,
+                                       storage_of(m)->ws.scratch.data);
+}
+
+/* Of a branch, y = x + norm(out) or y = x + out: *dout is the gradient of out. That of x is the one of y already. */
+static sc_status branch_backward(const pass *p, const parameter *norm, const void *out, const float *rstd,
+                                 const gradient_buffers *g, const void **dout)
+{
+    *dout = norm != NULL ? g->h : g->x;
+    return norm != NULL ? norm_backward(p->m, norm, g->x, out, rstd, g->h, false, p->n) : SC_OK;
+}
+
+/* From q and k as attention sees them, g->q and g->k, back to what their linear layers gave. */
+static sc_status heads_backward(const pass *p, int32_t layer, const block_buffers *b,
+                                const gradient_buffers *g)
 {
     const model *m = p->m;
-    return ops_of(m)->rmsnorm_backward(NULL, dx, true, w->grad, dy, x, w->value, rstd, m->dtype, m->dtype,
-                                       p->n, m->config.dim, storage_of(m)->ws.scratch.data);
+    const model_config *c = &m->config;
+    const struct model_layer *w = &m->layers[layer];
+    const float *inv_freq = layer_inv_freq(m, layer);
+    const ops *o = ops_of(m);
+    const int64_t q = (int64_t)c->n_heads * c->head_dim, kv = (int64_t)c->n_kv_heads * c->head_dim;
+    sc_status status = SC_OK;
+    SC_TRY(o->rope(NULL, g->q, m->dtype, p->positions, inv_freq, p->n, c->n_heads, c->head_dim, q, true));
+    SC_TRY(o->rope(NULL, g->k, m->dtype, p->positions, inv_freq, p->n, c->n_kv_heads, c->head_dim, kv, true));
+    if (c->qk_norm) {
+        SC_TRY(norm_backward(m, w->q_norm, g->q, b->q_raw, b->rstd_q, g->q, false, p->n * c->n_heads));
+        SC_TRY(norm_backward(m, w->k_norm, g->k, b->k_raw, b->rstd_k, g->k, false, p->n * c->n_kv_heads));
+    }
+cleanup:
+    return status;
 }
 
 /* g->x holds the gradient of the block's output and then that of its input. */
@@ -108,28 +140,30 @@ static sc_status block_backward(const pass *p, int32_t layer, const block_buffer
     const model_config *c = &m->config;
     const struct model_layer *w = &m->layers[layer];
     const ops *o = ops_of(m);
-    const int64_t q = (int64_t)c->n_heads * c->head_dim, kv = (int64_t)c->n_kv_heads * c->head_dim;
     void *dh = want_input ? g->h : NULL;
+    const void *dout = NULL;
+    attention_shape shape = *p->packed;
     sc_status status = SC_OK;
 
-    SC_TRY(linear_backward(p, layer, LINEAR_DOWN, b->glu, g->x, g->glu, 0, b, g));
+    SC_TRY(branch_backward(p, w->mlp_out_norm, b->mlp_out, b->rstd_mlp_out, g, &dout));
+    SC_TRY(linear_backward(p, layer, LINEAR_DOWN, b->glu, dout, g->glu, 0, b, g));
     SC_TRY(
         o->glu_backward(NULL, g->gate, g->up, g->glu, b->gate, b->up, m->dtype, p->n * c->ffn_dim, c->act));
     SC_TRY(linear_backward(p, layer, LINEAR_GATE, b->h_mid, g->gate, g->h, 0, b, g));
     SC_TRY(linear_backward(p, layer, LINEAR_UP, b->h_mid, g->up, g->h, 1, b, g));
-    SC_TRY(norm_backward(p, w->post_norm, g->h, b->x_mid, b->rstd_mid, g->x));
+    SC_TRY(norm_backward(m, w->mid_norm, g->h, b->x_mid, b->rstd_mid, g->x, true, p->n));
 
-    SC_TRY(linear_backward(p, layer, LINEAR_O, b->attention, g->x, g->attention, 0, b, g));
+    SC_TRY(branch_backward(p, w->attention_out_norm, b->attention_out, b->rstd_attention_out, g, &dout));
+    SC_TRY(linear_backward(p, layer, LINEAR_O, b->attention, dout, g->attention, 0, b, g));
+    shape.window = layer_window(c, layer);
     SC_TRY(o->attention_backward(NULL, g->q, g->k, g->v, g->attention, b->attention, b->lse, b->q, b->k, b->v,
-                                 m->dtype, p->packed, storage_of(m)->ws.scratch.data));
-    SC_TRY(o->rope(NULL, g->q, m->dtype, p->positions, m->inv_freq, p->n, c->n_heads, c->head_dim, q, true));
-    SC_TRY(
-        o->rope(NULL, g->k, m->dtype, p->positions, m->inv_freq, p->n, c->n_kv_heads, c->head_dim, kv, true));
+                                 m->dtype, &shape, storage_of(m)->ws.scratch.data));
+    SC_TRY(heads_backward(p, layer, b, g));
     SC_TRY(linear_backward(p, layer, LINEAR_Q, b->h, g->q, dh, 0, b, g));
     SC_TRY(linear_backward(p, layer, LINEAR_K, b->h, g->k, dh, 1, b, g));
     SC_TRY(linear_backward(p, layer, LINEAR_V, b->h, g->v, dh, 1, b, g));
     if (want_input)
-        SC_TRY(norm_backward(p, w->input_norm, g->h, b->x, b->rstd, g->x));
+        SC_TRY(norm_backward(m, w->input_norm, g->h, b->x, b->rstd, g->x, true, p->n));
 cleanup:
     return status;
 }
@@ -144,7 +178,7 @@ static sc_status embedding_backward(const pass *p, const void *dx)
         return SC_OK;
     return ops_of(m)->embedding_backward(NULL, m->embedding->grad, dx, m->dtype, p->ids, p->n,
                                          m->config.vocab_size, m->config.dim, m->config.pad_id,
-                                         storage_of(m)->ws.scratch.data);
+                                         embedding_scale(m), storage_of(m)->ws.scratch.data);
 }
 
 /* Each block has its own buffers; or, to be recomputed, they share one's but for their inputs. */

@@ -315,12 +315,11 @@ static sc_status add_query(beam_state *b, search *s, hypothesis *h, int64_t q)
     b->step_ids[q] = b->t->nodes[h->node].token;
     b->positions[q] = (int32_t)(s->n_prompt + s->depth);
     b->new_rows[q] = row;
-    int32_t *kv = b->kv_rows + b->kv_offsets[q];
+    int32_t *kv = b->kv_rows + b->kv_offsets[q], *last = kv + s->n_prompt + s->depth;
     memcpy(kv, s->prompt_rows, (size_t)s->n_prompt * sizeof *kv);
-    kv += s->n_prompt;
     for (int32_t l = h->link; l != TRIE_NONE; l = s->links[l].parent)
-        *kv++ = s->links[l].row;
-    b->kv_offsets[q + 1] = kv - b->kv_rows;
+        *last-- = s->links[l].row; /* a chain leads from the newest token to the oldest */
+    b->kv_offsets[q + 1] = b->kv_offsets[q] + s->n_prompt + s->depth + 1;
 cleanup:
     return status;
 }

@@ -1,6 +1,5 @@
 /* The two forwards of generation: prompts in one packed pass that fills the cache of keys and values, then one
  * token a row against it. */
-#include <math.h>
 #include <stdlib.h>
 
 #include "model/internal.h"
@@ -118,7 +117,8 @@ sc_status cached_decode(model *m, kv_cache *cache, const cached_step *step, void
         .head_dim = c->head_dim,
         .q_stride = (int64_t)c->n_heads * c->head_dim,
         .cache_stride = (int64_t)c->n_kv_heads * c->head_dim,
-        .scale = 1.0f / sqrtf((float)c->head_dim),
+        .scale = c->attention_scale,
+        .soft_cap = c->attention_cap,
     };
     const pass p = {
         .m = m,

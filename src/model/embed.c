@@ -315,7 +315,7 @@ static sc_status surprise_of(job *j, const void *hidden, const int32_t *ids, con
         SC_TRY(buffer_need(m, &j->pooled, (size_t)k * sizeof *losses));
         SC_TRY(model_logits(m, hidden, rows + at, k, &logits));
         SC_TRY(o->cross_entropy(NULL, j->pooled.data, logits, DTYPE_F32, j->targets.data, k,
-                                m->config.vocab_size, 1, false));
+                                m->config.vocab_size, 1, 0, false));
         SC_TRY(o->download(NULL, losses + at, j->pooled.data, (size_t)k * sizeof *losses));
         SC_TRY(o->synchronise(NULL));
     }

@@ -1,5 +1,6 @@
-/* The forward pass of the Llama family over a packed batch: RMSNorm, grouped-query attention with rotary
- * positions, SiLU-gated MLP, each with its residual (Touvron et al. 2023, arXiv:2302.13971).
+/* The forward pass over a packed batch: RMSNorm, grouped-query attention with rotary positions, gated MLP, each with its
+ * residual (Touvron et al. 2023, arXiv:2302.13971), and what the features of a config add: biases of q, k and v (Qwen2),
+ * norms of their heads (Qwen3), norms of branches, soft caps and windows (Gemma-2: arXiv:2408.00118).
  *
  * block_forward is the one description of a block. Inference lays every block over the same buffers and adds
  * to the residual stream in place; training hands it buffers that keep what the backward pass needs. */
@@ -60,6 +61,8 @@ static void place_block(const model *m, int64_t n, bool training, placer *p, blo
     b->h = place(p, n, c->dim, size);
     b->q = place(p, n, q_dim(c), size);
     b->k = place(p, n, kv_dim(c), size);
+    b->q_raw = c->qk_norm && training ? place(p, n, q_dim(c), size) : b->q;
+    b->k_raw = c->qk_norm && training ? place(p, n, kv_dim(c), size) : b->k;
     b->v = place(p, n, kv_dim(c), size);
     b->attention = place(p, n, q_dim(c), size);
     b->gate = place(p, n, c->ffn_dim, size);
@@ -68,6 +71,18 @@ static void place_block(const model *m, int64_t n, bool training, placer *p, blo
     b->x_mid = training ? place(p, n, c->dim, size) : b->x;
     b->h_mid = training ? place(p, n, c->dim, size) : b->h;
     b->out = training ? NULL : b->x;
+    if (c->branch_norms) { /* in inference a branch's input is free by then */
+        b->attention_out = training ? place(p, n, c->dim, size) : b->h;
+        b->mlp_out = training ? place(p, n, c->dim, size) : b->h_mid;
+    }
+    if (training && c->branch_norms) {
+        b->rstd_attention_out = place(p, n, 1, sizeof(float));
+        b->rstd_mlp_out = place(p, n, 1, sizeof(float));
+    }
+    if (training && c->qk_norm) {
+        b->rstd_q = place(p, n, c->n_heads, sizeof(float));
+        b->rstd_k = place(p, n, c->n_kv_heads, sizeof(float));
+    }
     if (training) {
         b->rstd = place(p, n, 1, sizeof(float));
         b->rstd_mid = place(p, n, 1, sizeof(float));
@@ -172,7 +187,8 @@ sc_status pass_begin(model *m, const packed_batch *batch, pass *p, attention_sha
         .head_dim = c->head_dim,
         .q_stride = q_dim(c),
         .kv_stride = kv_dim(c),
-        .scale = 1.0f / sqrtf((float)c->head_dim),
+        .scale = c->attention_scale,
+        .soft_cap = c->attention_cap,
     };
     p->m = m;
     p->n = n;
@@ -205,6 +221,8 @@ size_t pass_scratch_bytes(const pass *p, bool training)
         CONSIDER(o->attention_cached_workspace(p->cached));
     if (training && o->rmsnorm_backward_workspace != NULL)
         CONSIDER(o->rmsnorm_backward_workspace(p->n, m->config.dim));
+    if (training && m->config.qk_norm && o->rmsnorm_backward_workspace != NULL)
+        CONSIDER(o->rmsnorm_backward_workspace(p->n * m->config.n_heads, m->config.head_dim));
     if (training && o->embedding_backward_workspace != NULL)
         CONSIDER(o->embedding_backward_workspace(p->n, m->config.vocab_size, m->config.dim));
     if (m->lora != NULL && o->lora_workspace != NULL)
@@ -229,14 +247,24 @@ sc_status pass_scratch(const pass *p, bool training)
 
 /* --- blocks ------------------------------------------------------------------------------------------ */
 
+/* Rounded before it multiplies, as the models were trained: sqrt(3072) is 55.5 in bf16. */
+float embedding_scale(const model *m)
+{
+    const float root = sqrtf((float)m->config.dim);
+    if (!m->config.scaled_embedding)
+        return 1;
+    return m->dtype == DTYPE_BF16 ? bf16_to_f32(f32_to_bf16(root)) : root;
+}
+
 sc_status pass_embed(const pass *p, void *x)
 {
     const model *m = p->m;
     return ops_of(m)->embedding_forward(NULL, x, m->dtype, m->embedding->value, m->dtype, p->ids, p->n,
-                                        m->config.dim);
+                                        m->config.dim, embedding_scale(m));
 }
 
-/* y = x W^T (+ y if beta is 1) with the adapter's part; xa and pre of the block take what the backward pass needs. */
+/* y = x W^T (+ y if beta is 1, or the layer's bias) with the adapter's part; xa and pre of the block take what the backward
+ * pass needs. */
 static sc_status linear_forward(const pass *p, int32_t layer, linear l, const void *x, float beta, void *y,
                                 const block_buffers *b)
 {
@@ -247,8 +275,13 @@ static sc_status linear_forward(const pass *p, int32_t layer, linear l, const vo
         m->lora != NULL && m->lora->layers[layer][l].rank > 0 ? &m->lora->layers[layer][l] : NULL;
     const bool dora = a != NULL && a->magnitude != NULL;
     void *sum = dora ? b->pre[l] : y;
+    const parameter *bias = m->layers[layer].biases[l];
     sc_status status = SC_OK;
 
+    if (bias != NULL) { /* of q, k and v only, which join nothing else */
+        SC_TRY(o->bias_forward(NULL, y, bias->value, m->dtype, p->n, w->rows));
+        beta = 1;
+    }
     SC_TRY(o->gemm(NULL, false, true, p->n, w->rows, w->cols, 1.0f, x, m->dtype, w->cols, w->value, m->dtype,
                    w->cols, dora ? 0 : beta, sum, m->dtype, w->rows));
     if (a != NULL)
@@ -274,6 +307,49 @@ static sc_status residual_forward(const pass *p, int32_t layer, linear l, const 
     return linear_forward(p, layer, l, f, 1.0f, y, b);
 }
 
+static sc_status norm_rows(const model *m, void *y, float *rstd, const void *x, const parameter *w, int64_t n)
+{
+    return ops_of(m)->rmsnorm_forward(NULL, y, rstd, x, w->value, m->dtype, m->dtype, n, w->rows,
+                                      m->config.norm_eps, m->config.norm_shift);
+}
+
+/* y = x + f W^T, or y = x + norm(f W^T) where a branch has a norm: `out` is what it reads. */
+static sc_status branch_forward(const pass *p, int32_t layer, linear l, const void *f, const void *x, void *y,
+                                const parameter *norm, void *out, float *rstd, const block_buffers *b)
+{
+    const model *m = p->m;
+    void *normed = y == x ? out : y; /* one of the sum's two sides lies where the sum goes */
+    sc_status status = SC_OK;
+    if (norm == NULL)
+        return residual_forward(p, layer, l, f, x, y, b);
+    SC_TRY(linear_forward(p, layer, l, f, 0, out, b));
+    SC_TRY(norm_rows(m, normed, rstd, out, norm, p->n));
+    SC_TRY(ops_of(m)->add(NULL, y, m->dtype, y == x ? normed : x, m->dtype, 1, p->n * m->config.dim));
+cleanup:
+    return status;
+}
+
+/* Norms of heads, and their turn by position. */
+static sc_status place_heads(const pass *p, int32_t layer, const block_buffers *b)
+{
+    const model *m = p->m;
+    const model_config *c = &m->config;
+    const struct model_layer *w = &m->layers[layer];
+    const float *inv_freq = layer_inv_freq(m, layer);
+    const ops *o = ops_of(m);
+    sc_status status = SC_OK;
+    if (c->qk_norm) {
+        SC_TRY(norm_rows(m, b->q, b->rstd_q, b->q_raw, w->q_norm, p->n * c->n_heads));
+        SC_TRY(norm_rows(m, b->k, b->rstd_k, b->k_raw, w->k_norm, p->n * c->n_kv_heads));
+    }
+    SC_TRY(o->rope(NULL, b->q, m->dtype, p->positions, inv_freq, p->n, c->n_heads, c->head_dim, q_dim(c),
+                   false));
+    SC_TRY(o->rope(NULL, b->k, m->dtype, p->positions, inv_freq, p->n, c->n_kv_heads, c->head_dim, kv_dim(c),
+                   false));
+cleanup:
+    return status;
+}
+
 static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
 {
     const model *m = p->m;
@@ -282,10 +358,7 @@ static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
     void *scratch = storage_of(m)->ws.scratch.data;
     sc_status status = SC_OK;
 
-    SC_TRY(o->rope(NULL, b->q, m->dtype, p->positions, m->inv_freq, p->n, c->n_heads, c->head_dim, q_dim(c),
-                   false));
-    SC_TRY(o->rope(NULL, b->k, m->dtype, p->positions, m->inv_freq, p->n, c->n_kv_heads, c->head_dim,
-                   kv_dim(c), false));
+    SC_TRY(place_heads(p, layer, b));
     if (p->cache != NULL) {
         SC_TRY(o->scatter_rows(NULL, p->cache->k[layer], b->k, p->cache_rows, p->n, kv_dim(c), kv_dim(c),
                                m->dtype));
@@ -298,13 +371,17 @@ static sc_status attend(const pass *p, int32_t layer, const block_buffers *b)
             SC_TRY(o->scatter_rows(NULL, p->cache->v[layer], b->v, rows, n, kv_dim(c), kv_dim(c), m->dtype));
         }
     }
-    if (p->packed != NULL)
-        SC_TRY(
-            o->attention_forward(NULL, b->attention, b->lse, b->q, b->k, b->v, m->dtype, p->packed, scratch));
-    else
+    if (p->packed != NULL) {
+        attention_shape shape = *p->packed;
+        shape.window = layer_window(c, layer);
+        SC_TRY(o->attention_forward(NULL, b->attention, b->lse, b->q, b->k, b->v, m->dtype, &shape, scratch));
+    } else {
+        attention_cached_shape shape = *p->cached;
+        shape.window = layer_window(c, layer);
         /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a pass is packed or has a cache */
         SC_TRY(o->attention_cached(NULL, b->attention, b->q, p->cache->k[layer], p->cache->v[layer], m->dtype,
-                                   p->cached, scratch));
+                                   &shape, scratch));
+    }
 cleanup:
     return status;
 }
@@ -317,28 +394,22 @@ sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b)
     const ops *o = ops_of(m);
     sc_status status = SC_OK;
 
-    SC_TRY(o->rmsnorm_forward(NULL, b->h, b->rstd, b->x, w->input_norm->value, m->dtype, m->dtype, p->n,
-                              c->dim, c->norm_eps));
-    SC_TRY(linear_forward(p, layer, LINEAR_Q, b->h, 0, b->q, b));
-    SC_TRY(linear_forward(p, layer, LINEAR_K, b->h, 0, b->k, b));
+    SC_TRY(norm_rows(m, b->h, b->rstd, b->x, w->input_norm, p->n));
+    SC_TRY(linear_forward(p, layer, LINEAR_Q, b->h, 0, b->q_raw, b));
+    SC_TRY(linear_forward(p, layer, LINEAR_K, b->h, 0, b->k_raw, b));
     SC_TRY(linear_forward(p, layer, LINEAR_V, b->h, 0, b->v, b));
     SC_TRY(attend(p, layer, b));
-    SC_TRY(residual_forward(p, layer, LINEAR_O, b->attention, b->x, b->x_mid, b));
+    SC_TRY(branch_forward(p, layer, LINEAR_O, b->attention, b->x, b->x_mid, w->attention_out_norm,
+                          b->attention_out, b->rstd_attention_out, b));
 
-    SC_TRY(o->rmsnorm_forward(NULL, b->h_mid, b->rstd_mid, b->x_mid, w->post_norm->value, m->dtype, m->dtype,
-                              p->n, c->dim, c->norm_eps));
+    SC_TRY(norm_rows(m, b->h_mid, b->rstd_mid, b->x_mid, w->mid_norm, p->n));
     SC_TRY(linear_forward(p, layer, LINEAR_GATE, b->h_mid, 0, b->gate, b));
     SC_TRY(linear_forward(p, layer, LINEAR_UP, b->h_mid, 0, b->up, b));
     SC_TRY(o->glu_forward(NULL, b->glu, b->gate, b->up, m->dtype, p->n * c->ffn_dim, c->act));
-    SC_TRY(residual_forward(p, layer, LINEAR_DOWN, b->glu, b->x_mid, b->out, b));
+    SC_TRY(branch_forward(p, layer, LINEAR_DOWN, b->glu, b->x_mid, b->out, w->mlp_out_norm, b->mlp_out,
+                          b->rstd_mlp_out, b));
 cleanup:
     return status;
-}
-
-static sc_status final_norm(const model *m, void *y, const void *x, int64_t n)
-{
-    return ops_of(m)->rmsnorm_forward(NULL, y, NULL, x, m->final_norm->value, m->dtype, m->dtype, n,
-                                      m->config.dim, m->config.norm_eps);
 }
 
 /* Embedding and the first `n_blocks` blocks in shared buffers. */
@@ -375,7 +446,7 @@ sc_status pass_hidden(const pass *p, const int32_t *rows, int64_t n_rows, void *
     }
     SC_TRY(byte_count(n, m->config.dim, dtype_size(m->dtype), &bytes));
     SC_TRY(buffer_need(m, &ws->hidden, bytes));
-    SC_TRY(final_norm(m, ws->hidden.data, x, n));
+    SC_TRY(norm_rows(m, ws->hidden.data, NULL, x, m->final_norm, n));
     *hidden = ws->hidden.data;
 cleanup:
     return status;
@@ -415,6 +486,8 @@ sc_status head_logits(model *m, const void *hidden, int64_t n, float **logits)
     SC_TRY(buffer_need(m, &ws->logits, bytes));
     SC_TRY(ops_of(m)->gemm(NULL, false, true, n, vocab, dim, 1.0f, hidden, m->dtype, dim, m->head->value,
                            m->dtype, dim, 0, ws->logits.data, DTYPE_F32, vocab));
+    if (m->config.logit_cap > 0)
+        SC_TRY(ops_of(m)->cap_logits(NULL, ws->logits.data, n * vocab, m->config.logit_cap));
     *logits = ws->logits.data;
 cleanup:
     return status;

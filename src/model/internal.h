@@ -24,15 +24,20 @@ typedef struct block_buffers {
     void *x;                /* [dim] the residual stream that enters */
     void *h;                /* [dim] after the input norm */
     void *q, *k, *v;        /* [n_heads*head_dim], [n_kv_heads*head_dim] twice; q and k after rope */
+    void *q_raw, *k_raw;    /* q and k before their norm: q and k themselves in inference, or without one */
     void *attention;        /* [n_heads*head_dim] */
     void *x_mid;            /* [dim] after attention's residual */
     void *h_mid;            /* [dim] after the second norm */
+    void *attention_out;    /* [dim] before its norm; NULL without, as mlp_out */
     void *gate, *up, *glu;  /* [ffn_dim] */
+    void *mlp_out;          /* [dim] */
     void *out;              /* [dim] the residual stream that leaves */
     float *rstd, *rstd_mid; /* [1], NULL in inference */
-    float *lse;             /* [n_heads][n_tokens], NULL in inference */
-    float *xa[N_LINEARS];   /* [max_rank] LoRA's inner activations, NULL without an adapter */
-    void *pre[N_LINEARS];   /* [out] a linear's output before DoRA's magnitudes, NULL without them */
+    float *rstd_q, *rstd_k; /* [n_heads], [n_kv_heads] */
+    float *rstd_attention_out, *rstd_mlp_out; /* [1] */
+    float *lse;                               /* [n_heads][n_tokens], NULL in inference */
+    float *xa[N_LINEARS]; /* [max_rank] LoRA's inner activations, NULL without an adapter */
+    void *pre[N_LINEARS]; /* [out] a linear's output before DoRA's magnitudes, NULL without them */
 } block_buffers;
 
 /* Token-addressed keys and values: row r of every layer belongs to one token. */
@@ -115,6 +120,23 @@ void block_place(const model *m, int64_t n, bool training, void *memory, block_b
 size_t pass_scratch_bytes(const pass *p, bool training);
 sc_status pass_scratch(const pass *p, bool training);
 sc_status pass_embed(const pass *p, void *x);
+/* What embeddings are multiplied by: 1, or sqrt(dim) as the weights' type has it. */
+float embedding_scale(const model *m);
+/* Sets of rotary frequencies, and a layer's own. */
+static inline int32_t rope_sets(const model_config *c)
+{
+    return c->rope_theta_sliding > 0 ? 2 : 1;
+}
+static inline const float *layer_inv_freq(const model *m, int32_t layer)
+{
+    const bool own = m->config.slides[layer] && rope_sets(&m->config) > 1;
+    return m->inv_freq + (own ? m->config.head_dim / 2 : 0);
+}
+/* Tokens that a token sees in a layer, itself among them; 0: all before it. */
+static inline int64_t layer_window(const model_config *c, int32_t layer)
+{
+    return c->slides[layer] ? c->window : 0;
+}
 sc_status block_forward(const pass *p, int32_t layer, const block_buffers *b);
 /* Forward through all blocks in inference buffers, then the final norm of the rows listed (device; NULL:
  * all): *hidden [n_rows or n][dim]. */
@@ -144,7 +166,7 @@ int64_t widest_output(const model_config *c); /* of a block's linear layers */
 sc_status cached_prefill(model *m, kv_cache *cache, const int32_t *ids, const int32_t *cu, int64_t n_seqs,
                          const int32_t *cache_rows, void **hidden);
 /* One new token a query (host arrays): token i goes to cache row new_rows[i] and sees the rows kv_rows
- * [kv_offsets[i] .. kv_offsets[i+1]), its own among them; *hidden [n][dim] after the final norm. */
+ * [kv_offsets[i] .. kv_offsets[i+1]), in order of position, its own last; *hidden [n][dim] after the final norm. */
 typedef struct cached_step {
     const int32_t *ids, *positions, *new_rows, *kv_rows;
     const int64_t *kv_offsets;

@@ -42,7 +42,8 @@ static sc_status head_chunk(model *m, const void *h, void *dh, const int32_t *ta
     float *logits = NULL;
     size_t bytes = 0;
     SC_TRY(head_logits(m, h, n, &logits));
-    SC_TRY(o->cross_entropy(NULL, losses, logits, DTYPE_F32, targets, n, vocab, scale, true));
+    SC_TRY(o->cross_entropy(NULL, losses, logits, DTYPE_F32, targets, n, vocab, scale, m->config.logit_cap,
+                            true));
     const void *d = logits;
     if (m->dtype != DTYPE_F32) { /* the products of the backward pass take the weights' own type */
         SC_TRY(byte_count(n, vocab, dtype_size(m->dtype), &bytes));
@@ -113,7 +114,7 @@ sc_status head_backward(const pass *p, const void *x, void *dx, const supervised
 
     SC_TRY(o->gather_rows(NULL, xs, x, ws->rows.data, s->n, dim, dim, m->dtype));
     SC_TRY(o->rmsnorm_forward(NULL, h, rstd, xs, m->final_norm->value, m->dtype, m->dtype, s->n, dim,
-                              m->config.norm_eps));
+                              m->config.norm_eps, m->config.norm_shift));
     for (int64_t i = 0; i < s->n; i += LOSS_ROWS) {
         const int64_t n = s->n - i < LOSS_ROWS ? s->n - i : LOSS_ROWS;
         SC_TRY(check_cancelled());
@@ -121,7 +122,7 @@ sc_status head_backward(const pass *p, const void *x, void *dx, const supervised
                           (const int32_t *)ws->ids_out.data + i, device_losses + i, n, scale));
     }
     SC_TRY(o->rmsnorm_backward(NULL, dxs, false, m->final_norm->grad, dh, xs, m->final_norm->value, rstd,
-                               m->dtype, m->dtype, s->n, dim, ws->scratch.data));
+                               m->dtype, m->dtype, s->n, dim, m->config.norm_shift, ws->scratch.data));
     SC_TRY(o->fill_zero(NULL, dx, (size_t)p->n * row_bytes));
     SC_TRY(o->scatter_rows(NULL, dx, dxs, ws->rows.data, s->n, dim, dim, m->dtype));
 
@@ -154,7 +155,7 @@ sc_status model_loss(model *m, const packed_batch *batch, const int32_t *targets
         SC_TRY(check_cancelled());
         SC_TRY(head_logits(m, (char *)hidden + (size_t)i * row_bytes, n, &logits));
         SC_TRY(ops_of(m)->cross_entropy(NULL, (float *)ws->losses.data + i, logits, DTYPE_F32,
-                                        (const int32_t *)ws->ids_out.data + i, n, m->config.vocab_size, 1,
+                                        (const int32_t *)ws->ids_out.data + i, n, m->config.vocab_size, 1, 0,
                                         false));
     }
     SC_TRY(fetch_losses(m, s.n, loss_sum, losses));

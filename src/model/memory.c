@@ -5,14 +5,15 @@
 
 double model_block_operations(const model_config *c, double context)
 {
-    double total = 0;
+    double total = 0, keys = 0;
     for (int l = 0; l < N_LINEARS; l++) {
         int64_t out = 0, in = 0;
         linear_shape(c, (linear)l, &out, &in);
         total += 2.0 * (double)out * (double)in;
     }
-    total += 4.0 * c->n_heads * c->head_dim * context;
-    return total * c->n_layers;
+    for (int32_t i = 0; i < c->n_layers; i++)
+        keys += c->slides[i] && context > c->window ? c->window : context;
+    return total * c->n_layers + 4.0 * c->n_heads * c->head_dim * keys;
 }
 
 double model_head_operations(const model_config *c)
@@ -51,7 +52,8 @@ static void plan_weights(const model *m, const memory_task *task, model_memory *
     }
     out->mapped = task->full ? 0 : s->mapped_bytes;
     out->weights = task->full ? all : s->owned_bytes;
-    out->weights += m->config.head_dim / 2 * (int64_t)sizeof(float); /* rotary frequencies */
+    out->weights +=
+        rope_sets(&m->config) * (m->config.head_dim / 2) * (int64_t)sizeof(float); /* rotary frequencies */
     if (task->full) {
         out->n_trained = n;
         out->masters = m->dtype == DTYPE_BF16 ? n * (int64_t)sizeof(float) : 0;

@@ -1,4 +1,5 @@
-/* The Llama family, written once against device/ops.h.
+/* Decoder-only models of the Llama family and its relatives (Qwen2, Qwen3, Gemma-2, Gemma-3), written once against device/ops.h:
+ * config.json is read into a few features of a block, and what computes follows the features, not the names of models.
  *
  * A model is opened from a Hugging Face folder (config.json, *.safetensors, tokenizer.json). Weights
  * are mapped from the file and used in place where the dtype is the file's own; else converted once.
@@ -10,15 +11,28 @@
 #include "device/device.h"
 #include "text/tokenizer.h"
 
+enum { MODEL_LAYERS_MOST = 4096 };
 typedef struct model_config {
     char architecture[64]; /* "LlamaForCausalLM" */
     int32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, max_positions;
     float norm_eps;
     double rope_theta;
-    bool rope_llama3; /* llama3 frequency scaling: factor, low, high, original length */
+    double rope_theta_sliding; /* of layers that slide (Gemma-3); 0: as of the others */
+    bool rope_llama3;          /* llama3 frequency scaling: factor, low, high, original length */
     double rope_factor, rope_low, rope_high, rope_original;
     bool tied; /* lm_head is the embedding */
     activation act;
+    /* What some families have beside Llama's block. */
+    bool qkv_bias;         /* q, k and v have biases (Qwen2) */
+    bool qk_norm;          /* each head of q and k is normed before rope (Qwen3, Gemma-3) */
+    bool branch_norms;     /* what attention and the MLP give is normed before the residual (Gemma) */
+    float norm_shift;      /* norms multiply by this + w: 1 in Gemma, else 0 */
+    bool scaled_embedding; /* embeddings times sqrt(dim), rounded to the weights' dtype (Gemma) */
+    float attention_scale; /* of scores: head_dim^-0.5, in Gemma query_pre_attn_scalar^-0.5 */
+    /* Soft caps, cap * tanh(x / cap), of scores and of logits (Gemma-2); 0: none. */
+    float attention_cap, logit_cap;
+    int32_t window; /* tokens that one sees in layers that slide, itself among them */
+    bool slides[MODEL_LAYERS_MOST];
     int32_t bos_id; /* -1: none */
     int32_t pad_id; /* -1: none; transformers' padding_idx of the embedding */
     int32_t eos_ids[8];
@@ -50,6 +64,7 @@ typedef struct parameter {
     float *grad;        /* NULL unless trained */
     int64_t rows, cols; /* cols = 1 for vectors */
 } parameter;
+bool parameter_is_bias(const parameter *p); /* the other vectors are weights of norms */
 
 /* One adapted linear layer: A [rank][in], B [out][rank]; with DoRA the outputs' magnitude [out] and the length of
  * the rows of W + scaling B A, all float. rank 0: not adapted. */
@@ -80,22 +95,25 @@ typedef struct model {
     enum dtype dtype;
     char *folder;
     char sha256[65]; /* of the weight files' bytes: the model's identity in manifests */
-    parameter *
-        parameters; /* embedding, per layer: input norm, q,k,v,o, post norm, gate,up,down; final norm; head */
+    parameter
+        *parameters; /* embedding, per layer: input norm, q,k,v,o, mid norm, gate,up,down; final norm; head */
     int64_t n_parameters; /* a tied head is not repeated */
     parameter *embedding, *final_norm, *head;
     struct model_layer {
-        parameter *input_norm, *post_norm, *linears[N_LINEARS];
+        parameter *input_norm, *mid_norm, *linears[N_LINEARS]; /* mid_norm: before the MLP */
+        parameter *biases[N_LINEARS];                          /* NULL where a linear layer has none */
+        parameter *q_norm, *k_norm;                            /* of a head; NULL without */
+        parameter *attention_out_norm, *mlp_out_norm;          /* of branches; NULL without */
     } * layers;
     struct lora *lora; /* the adapter in use, or NULL */
     bool recompute;    /* training keeps the blocks' inputs alone and forms the rest again on the way back */
-    float *inv_freq;   /* [head_dim/2] */
+    float *inv_freq;   /* [head_dim/2], and again of layers that slide where they have their own */
     void *storage;     /* mapping and converted copies */
 } model;
 
 sc_status model_open(const char *folder, device *d, model **out);
 /* A model of the shapes in a config.json, whose weights are made here: normal with a standard deviation of 0.02, a function
- * of the seed alone; norms are 1. No token ends a reply. For benchmarks, where the files are not at hand. */
+ * of the seed alone; norms multiply by 1, biases are 0. No token ends a reply. For benchmarks, where the files are not at hand. */
 sc_status model_open_random(const char *config_path, device *d, uint64_t seed, model **out);
 void model_close(model *m);
 /* SC_BAD_INPUT if the tokenizer knows ids for which the model has no rows. */

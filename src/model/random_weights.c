@@ -15,13 +15,14 @@ static const double DEVIATION = 0.02;   /* Llama's initializer_range */
 static void make_values(const model *m, uint64_t seed, int64_t i, int64_t first, int64_t n, float *values,
                         uint16_t *rounded)
 {
-    const bool norm = m->parameters[i].cols == 1;
+    const parameter *p = &m->parameters[i];
+    const float vector = parameter_is_bias(p) ? 0 : 1 - m->config.norm_shift;
 #pragma omp parallel for schedule(static)
     for (int64_t begin = 0; begin < n; begin += BLOCK) {
         const int64_t end = begin + BLOCK < n ? begin + BLOCK : n;
         random_stream r = random_at(seed, RANDOM_WEIGHTS, (uint64_t)((first + begin) / BLOCK), (uint32_t)i);
         for (int64_t j = begin; j < end; j++) {
-            values[j] = norm ? 1 : (float)(DEVIATION * random_normal(&r));
+            values[j] = p->cols == 1 ? vector : (float)(DEVIATION * random_normal(&r));
             if (rounded != NULL)
                 rounded[j] = f32_to_bf16(values[j]);
         }

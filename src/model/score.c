@@ -119,7 +119,7 @@ static sc_status batch_run(const score_task *t, const score_batch *b)
         SC_TRY(check_cancelled());
         SC_TRY(head_logits(m, (const char *)hidden + (size_t)i * row_bytes, n, &logits));
         SC_TRY(ops_of(m)->cross_entropy(NULL, (float *)ws->losses.data + i, logits, DTYPE_F32,
-                                        (const int32_t *)ws->ids_out.data + i, n, m->config.vocab_size, 1,
+                                        (const int32_t *)ws->ids_out.data + i, n, m->config.vocab_size, 1, 0,
                                         false));
     }
     SC_TRY(ops_of(m)->download(NULL, t->losses, ws->losses.data, asked * sizeof(float)));

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "model/internal.h"
 
-enum { ALIGN = 64, PIECE = 1 << 18, PER_LAYER = N_LINEARS + 2 };
+enum { ALIGN = 64, PIECE = 1 << 18, PER_LAYER = N_LINEARS + 9 /* norms and biases at most */ };
 
 static st_type st_type_of(dtype t)
 {
@@ -26,29 +26,70 @@ static parameter *add_parameter(model *m, int64_t rows, int64_t cols, const char
     return p;
 }
 
+static parameter *add_of_layer(model *m, int32_t layer, int64_t rows, int64_t cols, const char *part)
+{
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.%s", layer, part);
+    return add_parameter(m, rows, cols, name);
+}
+
+bool parameter_is_bias(const parameter *p)
+{
+    return text_ends(p->name, ".bias");
+}
+
+/* A linear layer and what belongs to it. */
+static void list_linear(model *m, int32_t i, linear l)
+{
+    const model_config *c = &m->config;
+    struct model_layer *layer = &m->layers[i];
+    char part[64];
+    int64_t out = 0, in = 0;
+    linear_shape(c, l, &out, &in);
+    const char *block = l < LINEAR_GATE ? "self_attn" : "mlp";
+    snprintf(part, sizeof part, "%s.%s.weight", block, linear_name(l));
+    layer->linears[l] = add_of_layer(m, i, out, in, part);
+    if (c->qkv_bias && l <= LINEAR_V) {
+        snprintf(part, sizeof part, "%s.%s.bias", block, linear_name(l));
+        layer->biases[l] = add_of_layer(m, i, out, 1, part);
+    }
+    if (c->qk_norm && l == LINEAR_Q)
+        layer->q_norm = add_of_layer(m, i, c->head_dim, 1, "self_attn.q_norm.weight");
+    if (c->qk_norm && l == LINEAR_K)
+        layer->k_norm = add_of_layer(m, i, c->head_dim, 1, "self_attn.k_norm.weight");
+}
+
+/* post_attention_layernorm is what comes before the MLP, but where branches have norms: there it is attention's. */
+static void list_norms_between(model *m, int32_t i)
+{
+    const int32_t dim = m->config.dim;
+    struct model_layer *layer = &m->layers[i];
+    parameter *after = add_of_layer(m, i, dim, 1, "post_attention_layernorm.weight");
+    if (m->config.branch_norms) {
+        layer->attention_out_norm = after;
+        layer->mid_norm = add_of_layer(m, i, dim, 1, "pre_feedforward_layernorm.weight");
+    } else {
+        layer->mid_norm = after;
+    }
+}
+
 sc_status weights_list(model *m)
 {
     const model_config *c = &m->config;
     sc_status status = SC_OK;
-    char name[96];
     SC_TRY(sc_alloc(&m->layers, (size_t)c->n_layers, sizeof *m->layers));
     SC_TRY(sc_alloc(&m->parameters, (size_t)c->n_layers * PER_LAYER + 3, sizeof *m->parameters));
     m->embedding = add_parameter(m, c->vocab_size, c->dim, "model.embed_tokens.weight");
     for (int32_t i = 0; i < c->n_layers; i++) {
         struct model_layer *layer = &m->layers[i];
-        snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", i);
-        layer->input_norm = add_parameter(m, c->dim, 1, name);
+        layer->input_norm = add_of_layer(m, i, c->dim, 1, "input_layernorm.weight");
         for (int l = 0; l < N_LINEARS; l++) {
-            int64_t out = 0, in = 0;
-            if (l == LINEAR_GATE) {
-                snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", i);
-                layer->post_norm = add_parameter(m, c->dim, 1, name);
-            }
-            linear_shape(c, (linear)l, &out, &in);
-            snprintf(name, sizeof name, "model.layers.%d.%s.%s.weight", i,
-                     l < LINEAR_GATE ? "self_attn" : "mlp", linear_name((linear)l));
-            layer->linears[l] = add_parameter(m, out, in, name);
+            if (l == LINEAR_GATE)
+                list_norms_between(m, i);
+            list_linear(m, i, (linear)l);
         }
+        if (c->branch_norms)
+            layer->mlp_out_norm = add_of_layer(m, i, c->dim, 1, "post_feedforward_layernorm.weight");
     }
     m->final_norm = add_parameter(m, c->dim, 1, "model.norm.weight");
     m->head = c->tied ? m->embedding : add_parameter(m, c->vocab_size, c->dim, "lm_head.weight");
@@ -98,9 +139,9 @@ static sc_status check_extra(const model *m, const safetensors *files)
         if (!known)
             return sc_fail(
                 SC_BAD_INPUT,
-                "%s: the weights hold the tensor %.120s, which a Llama model of %d layers without biases "
-                "does not have; the architecture is not supported or config.json belongs to another model.",
-                m->folder, name, m->config.n_layers);
+                "%s: the weights hold the tensor %.120s, which a %s of %d layers does not have; config.json "
+                "belongs to another model, or this one has parts that are not supported.",
+                m->folder, name, m->config.architecture, m->config.n_layers);
     }
     return SC_OK;
 }
@@ -238,17 +279,12 @@ cleanup:
 
 /* theta^(-2i/d) rounded to float as transformers has it; Llama 3's scaling stretches the long waves by
  * `factor` and blends in between (Llama 3.1 model card). */
-sc_status weights_inv_freq(model *m)
+static void find_inv_freq(const model_config *c, double theta, bool llama3, float *out)
 {
-    const model_config *c = &m->config;
-    const int32_t half = c->head_dim / 2;
-    sc_status status = SC_OK;
-    float *host = NULL;
-    SC_TRY(sc_alloc(&host, (size_t)half, sizeof *host));
-    for (int32_t i = 0; i < half; i++) {
-        const float power = (float)pow(c->rope_theta, (double)((float)(2 * i) / (float)c->head_dim));
+    for (int32_t i = 0; i < c->head_dim / 2; i++) {
+        const float power = (float)pow(theta, (double)((float)(2 * i) / (float)c->head_dim));
         float f = 1.0f / power;
-        if (c->rope_llama3) {
+        if (llama3) {
             const double wave = 2 * M_PI / (double)f;
             const double longest = c->rope_original / c->rope_low, shortest = c->rope_original / c->rope_high;
             if (wave > longest) {
@@ -258,10 +294,22 @@ sc_status weights_inv_freq(model *m)
                 f = (float)((1 - s) * (double)f / c->rope_factor + s * (double)f);
             }
         }
-        host[i] = f;
+        out[i] = f;
     }
-    SC_TRY(ops_of(m)->alloc((void **)&m->inv_freq, (size_t)half * sizeof(float)));
-    SC_TRY(ops_of(m)->upload(NULL, m->inv_freq, host, (size_t)half * sizeof(float)));
+}
+
+sc_status weights_inv_freq(model *m)
+{
+    const model_config *c = &m->config;
+    const size_t n = (size_t)rope_sets(c) * (size_t)(c->head_dim / 2);
+    sc_status status = SC_OK;
+    float *host = NULL;
+    SC_TRY(sc_alloc(&host, n, sizeof *host));
+    find_inv_freq(c, c->rope_theta, c->rope_llama3, host);
+    if (rope_sets(c) > 1)
+        find_inv_freq(c, c->rope_theta_sliding, false, host + c->head_dim / 2);
+    SC_TRY(ops_of(m)->alloc((void **)&m->inv_freq, n * sizeof *host));
+    SC_TRY(ops_of(m)->upload(NULL, m->inv_freq, host, n * sizeof *host));
 cleanup:
     free(host);
     return status;

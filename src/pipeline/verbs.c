@@ -75,7 +75,7 @@ static const setting bench_settings[] = {
     R("what", what, STRING, true, "WHAT", "embed|train|generate|kmeans|select", "which piece"),
     R("model", model, STRING, false, "DIR", NULL, "embed, train, generate: model folder"),
     R("random-weights", random_weights, STRING, false, "CONFIG.json", NULL,
-      "or the config of a Llama model, with weights made up in memory"),
+      "or the config.json of a model, with weights made up in memory"),
     R("method", method, STRING, false, "NAME", "lora|full", "train"),
     R("rows", rows, INT, false, "N", NULL, "sequences, prompts or rows; 0: a default"),
     R("tokens", tokens, INT, false, "N", NULL, "tokens a sequence, or new tokens a prompt"),

@@ -236,7 +236,11 @@ static sc_status read_model(tokenizer *t, const json_t *model)
     }
     SC_TRY(json_get_bool(model, "byte_fallback", t->path, false, &byte_fallback));
     if (byte_fallback) {
-        status = sc_fail(SC_BAD_INPUT, "%s: BPE with \"byte_fallback\" is not supported", t->path);
+        status = sc_fail(
+            SC_BAD_INPUT,
+            "%s: BPE with \"byte_fallback\" (SentencePiece's, as Gemma has it) is not supported, only "
+            "byte-level BPE; choose a Llama, SmolLM2 or Qwen model",
+            t->path);
         goto cleanup;
     }
     SC_TRY(json_get_bool(model, "fuse_unk", t->path, false, &t->fuse_unk));

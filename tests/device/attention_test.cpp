@@ -477,7 +477,7 @@ TEST_P(Attention, NothingToDo)
     }
     const std::vector<int64_t> no_lists = {0};
     Buffer offsets = upload_array(table, no_lists);
-    attention_cached_shape shape = {nullptr, offsets.as<int64_t>(), 0, 1, 1, 8, 8, 8, 1.0f, 0};
+    attention_cached_shape shape = {nullptr, offsets.as<int64_t>(), 0, 1, 1, 8, 8, 8, 1.0f, 0, 0};
     EXPECT_OK(table->attention_cached(nullptr, x.get(), x.get(), x.get(), x.get(), type, &shape, nullptr));
     EXPECT_EQ(x.values(), Doubles(64, 2));
 }
@@ -544,6 +544,7 @@ TEST_P(Attention, CachedEqualsTheLastRowOfAFullPass)
                                         c.q_stride,
                                         c.kv_stride,
                                         float(c.scale),
+                                        0,
                                         0};
         Tensor q = tensor(queries), k = tensor(c.k), v = tensor(c.v),
                out = tensor(Doubles(queries.size(), 0));
@@ -562,7 +563,7 @@ TEST_P(Attention, CachedServesManyHeadsAndAQueryThatSeesNothing)
     std::vector<int64_t> offsets = {0, 0, 2};
     Buffer d_rows = upload_array(table, rows), d_offsets = upload_array(table, offsets);
     attention_cached_shape shape = {
-        d_rows.as<int32_t>(), d_offsets.as<int64_t>(), 2, heads, 1, dim, heads * dim, dim, 0.2f, 0};
+        d_rows.as<int32_t>(), d_offsets.as<int64_t>(), 2, heads, 1, dim, heads * dim, dim, 0.2f, 0, 0};
     Tensor q = tensor(queries), k = tensor(keys), v = tensor(values),
            out = tensor(Doubles(queries.size(), 5));
     Buffer workspace(table, table->attention_cached_workspace(&shape));
@@ -589,9 +590,12 @@ TEST_P(Attention, CachedServesManyQueries)
         int64_t queries;
         int heads, kv_heads, dim, pad;
         double soft_cap;
+        int64_t window;
     };
-    for (const Shape &x : {Shape{260, 8, 4, 8, 0, 0}, Shape{3, 4, 2, 128, 8, 0.8}, Shape{2, 34, 2, 96, 1, 0},
-                           Shape{2, 2, 1, 256, 0, 1.2}, Shape{12, 3, 3, 20, 0, 0}}) {
+    for (const Shape &x :
+         {Shape{260, 8, 4, 8, 0, 0, 0}, Shape{3, 4, 2, 128, 8, 0.8, 0}, Shape{2, 34, 2, 96, 1, 0, 0},
+          Shape{2, 2, 1, 256, 0, 1.2, 0}, Shape{12, 3, 3, 20, 0, 0, 0}, Shape{260, 2, 1, 8, 0, 0, 3},
+          Shape{9, 4, 2, 64, 0, 0.8, 33}, Shape{9, 4, 2, 64, 0, 0, 66}}) {
         SCOPED_TRACE(testing::Message() << x.queries << " queries, heads of " << x.dim);
         const int64_t rows = 90, q_stride = x.heads * x.dim + x.pad, kv_stride = x.kv_heads * x.dim + x.pad;
         const Doubles queries = random(size_t(x.queries * q_stride), 59);
@@ -617,7 +621,8 @@ TEST_P(Attention, CachedServesManyQueries)
                                               q_stride,
                                               kv_stride,
                                               float(scale),
-                                              float(x.soft_cap)};
+                                              float(x.soft_cap),
+                                              x.window};
         Tensor q = tensor(queries), k = tensor(keys), v = tensor(values),
                out = tensor(Doubles(queries.size(), 0));
         Buffer workspace(table, table->attention_cached_workspace(&shape));
@@ -629,7 +634,10 @@ TEST_P(Attention, CachedServesManyQueries)
                 const size_t at = size_t(i * q_stride + h * x.dim);
                 const size_t kv = size_t(h / (x.heads / x.kv_heads) * x.dim);
                 double total = 0;
-                for (int64_t j = offsets[size_t(i)]; j < offsets[size_t(i) + 1]; j++) {
+                int64_t first = offsets[size_t(i)];
+                if (x.window > 0)
+                    first = std::max(first, offsets[size_t(i) + 1] - x.window);
+                for (int64_t j = first; j < offsets[size_t(i) + 1]; j++) {
                     const size_t row = size_t(list[size_t(j)] * kv_stride) + kv;
                     double score = 0;
                     for (size_t d = 0; d < size_t(x.dim); d++)

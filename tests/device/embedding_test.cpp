@@ -17,7 +17,7 @@ TEST_P(Embedding, TakesRowsAndConverts)
             Doubles rows = random_values(vocab * dim, 1, table_type), want;
             Tensor weights(table, table_type, rows), out = tensor(Doubles(ids.size() * dim, 9));
             ASSERT_OK(table->embedding_forward(nullptr, out.get(), type, weights.get(), table_type,
-                                               index.as<int32_t>(), int64_t(ids.size()), int64_t(dim)));
+                                               index.as<int32_t>(), int64_t(ids.size()), int64_t(dim), 1));
             for (int32_t id : ids)
                 for (size_t j = 0; j < dim; j++) {
                     double x = rows[size_t(id) * dim + j];
@@ -41,7 +41,7 @@ TEST_P(Embedding, SumsTheGradientOfRepeatedIds)
     for (int run = 0; run < 2; run++) {
         Tensor dtable = floats(start);
         ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
-                                            index.as<int32_t>(), n, vocab, dim, -1, workspace.get()));
+                                            index.as<int32_t>(), n, vocab, dim, -1, 1, workspace.get()));
         if (run == 0) {
             first = dtable.bytes();
             for (size_t i = 0; i < n; i++)
@@ -82,7 +82,7 @@ TEST_P(Embedding, AddsRowsInTheirOrder)
         Tensor gradient = tensor(dout), dtable = floats(start);
         ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
                                             index.as<int32_t>(), int64_t(n), int64_t(vocab), int64_t(dim),
-                                            skip, workspace.get()));
+                                            skip, 1, workspace.get()));
         ASSERT_EQ(dtable.values(), want) << n << " rows of a table of " << vocab;
     }
 }
@@ -92,9 +92,10 @@ TEST_P(Embedding, NothingIsDoneToNothing)
     Buffer index = upload_array(table, std::vector<int32_t>{0}),
            workspace(table, table->embedding_backward_workspace(0, 1, 2));
     Tensor x = tensor({1, 2}), out = tensor({3, 4}), dtable = floats({5, 6});
-    ASSERT_OK(table->embedding_forward(nullptr, out.get(), type, x.get(), type, index.as<int32_t>(), 0, 2));
+    ASSERT_OK(
+        table->embedding_forward(nullptr, out.get(), type, x.get(), type, index.as<int32_t>(), 0, 2, 1));
     ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), x.get(), type, index.as<int32_t>(), 0, 1,
-                                        2, -1, workspace.get()));
+                                        2, -1, 1, workspace.get()));
     EXPECT_EQ(out.values(), (Doubles{3, 4}));
     EXPECT_EQ(dtable.values(), (Doubles{5, 6}));
 }
@@ -105,7 +106,7 @@ TEST_P(Embedding, LeavesTheGradientOfOneIdOut)
     Buffer index = upload_array(table, ids), workspace(table, table->embedding_backward_workspace(4, 5, 2));
     Tensor gradient = tensor(Doubles{1, 2, 3, 4, 5, 6, 7, 8}), dtable = floats(Doubles(10, 1));
     ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
-                                        index.as<int32_t>(), 4, 5, 2, 3, workspace.get()));
+                                        index.as<int32_t>(), 4, 5, 2, 3, 1, workspace.get()));
     EXPECT_EQ(dtable.values(), (Doubles{1, 1, 4, 5, 1, 1, 1, 1, 8, 9}));
 }
 
@@ -120,8 +121,40 @@ TEST_P(Embedding, RefusesIdsOutsideTheTable)
                    workspace(table, table->embedding_backward_workspace(int64_t(n), 5, 3));
             Tensor gradient = tensor(Doubles(n * 3, 1)), dtable = floats(Doubles(15, 0));
             EXPECT_EQ(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
-                                                index.as<int32_t>(), int64_t(n), 5, 3, -1, workspace.get()),
+                                                index.as<int32_t>(), int64_t(n), 5, 3, -1, 1,
+                                                workspace.get()),
                       SC_INTERNAL);
             EXPECT_NE(std::string(sc_last_error()).find("row " + std::to_string(n - 1)), std::string::npos);
+        }
+}
+
+// What is scaled is rounded once; the gradient is one fused step after another.
+TEST_P(Embedding, ScalesRows)
+{
+    const float scale = 55.5f;
+    const std::vector<int32_t> ids = {3, 0, 3, 2, 3};
+    for (size_t dim : {1, 33, 64, 1040})
+        for (dtype table_type : {DTYPE_F32, DTYPE_BF16}) {
+            const Doubles rows = random_values(4 * dim, 5, table_type), dout = random(ids.size() * dim, 6);
+            Doubles want, grads(4 * dim, 0.25);
+            for (size_t i = 0; i < ids.size(); i++)
+                for (size_t j = 0; j < dim; j++) {
+                    const float x = scale * float(rows[size_t(ids[i]) * dim + j]);
+                    double &sum = grads[size_t(ids[i]) * dim + j];
+                    want.push_back(double(type == DTYPE_F32 ? x : bf16_of(double(x))));
+                    sum = ids[i] == 2 ? sum : double(std::fma(scale, float(dout[i * dim + j]), float(sum)));
+                }
+            Buffer index = upload_array(table, ids),
+                   workspace(table, table->embedding_backward_workspace(5, 4, int64_t(dim)));
+            Tensor weights(table, table_type, rows), out = tensor(Doubles(want.size(), 9)),
+                                                     gradient = tensor(dout),
+                                                     dtable = floats(Doubles(4 * dim, 0.25));
+            ASSERT_OK(table->embedding_forward(nullptr, out.get(), type, weights.get(), table_type,
+                                               index.as<int32_t>(), 5, int64_t(dim), scale));
+            EXPECT_EQ(out.values(), want) << dim;
+            ASSERT_OK(table->embedding_backward(nullptr, dtable.as<float>(), gradient.get(), type,
+                                                index.as<int32_t>(), 5, 4, int64_t(dim), 2, scale,
+                                                workspace.get()));
+            EXPECT_EQ(dtable.values(), grads) << dim;
         }
 }

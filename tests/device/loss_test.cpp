@@ -25,11 +25,11 @@ class Loss : public DeviceTest
         const int64_t n = int64_t(targets.size()), vocab = int64_t(logits.size()) / n;
         Tensor x = tensor(logits), losses = floats(Doubles(targets.size(), 0));
         ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(), n,
-                                       vocab, scale, false));
+                                       vocab, scale, 0, false));
         EXPECT_EQ(x.values(), logits) << "the forward pass alone must leave the logits";
         Doubles forward = losses.values();
         ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(), n,
-                                       vocab, scale, true));
+                                       vocab, scale, 0, true));
         EXPECT_EQ(losses.values(), forward);
         Doubles gradient = logits, want = twin(gradient, targets, double(scale));
         for (size_t i = 0; i < want.size(); i++)
@@ -71,7 +71,7 @@ TEST_P(Loss, GradientEqualsFiniteDifferences)
     Tensor rows = tensor(x), losses = floats({0, 0});
     Buffer d_targets = upload_array(table, targets);
     ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), rows.get(), type, d_targets.as<int32_t>(), 2,
-                                   9, 0.5f, true));
+                                   9, 0.5f, 0, true));
     expect_close(rows.values(), want, type);
 }
 
@@ -83,7 +83,7 @@ TEST_P(Loss, TargetsOutsideTheVocabulary)
             Buffer targets = upload_array(table, std::vector<int32_t>{0, bad, 8});
             Tensor x = tensor(Doubles(27, 1)), losses = floats({0, 0, 0});
             const sc_status status = table->cross_entropy(nullptr, losses.as<float>(), x.get(), type,
-                                                          targets.as<int32_t>(), 3, 9, 1, backward);
+                                                          targets.as<int32_t>(), 3, 9, 1, 0, backward);
             const Doubles found = losses.values(), logits = x.values();
             if (table == cpu_ops()) {
                 EXPECT_EQ(status, SC_INTERNAL);
@@ -108,7 +108,7 @@ TEST_P(Loss, NanStaysInItsRow)
         Tensor rows = tensor(broken), losses = floats({0, 0, 0});
         Buffer targets = upload_array(table, std::vector<int32_t>{1, 2, 3});
         ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), rows.get(), type, targets.as<int32_t>(),
-                                       3, int64_t(vocab), 1, true));
+                                       3, int64_t(vocab), 1, 0, true));
         const Doubles found = losses.values(), gradient = rows.values();
         EXPECT_TRUE(std::isfinite(found[0]) && std::isnan(found[1]) && std::isfinite(found[2])) << place;
         for (size_t i = 0; i < x.size(); i++)
@@ -126,10 +126,59 @@ TEST_P(Loss, RowsOfAnyLengthAndNumber)
     Buffer d_targets = upload_array(table, targets);
     Tensor x = tensor(logits), losses = floats(Doubles(targets.size(), 0));
     ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), x.get(), type, d_targets.as<int32_t>(),
-                                   int64_t(targets.size()), 2, 1, true));
+                                   int64_t(targets.size()), 2, 1, 0, true));
     const Doubles want = twin(logits, targets, 1);
     expect_close(losses.values(), want, DTYPE_F32);
     expect_close(x.values(), logits, type);
     Tensor none = floats({1});
-    ASSERT_OK(table->cross_entropy(nullptr, none.as<float>(), none.get(), DTYPE_F32, nullptr, 0, 5, 1, true));
+    ASSERT_OK(
+        table->cross_entropy(nullptr, none.as<float>(), none.get(), DTYPE_F32, nullptr, 0, 5, 1, 0, true));
+}
+
+// The gradient goes through the cap: against finite differences of the whole.
+TEST_P(Loss, CappedLogits)
+{
+    const double cap = 3;
+    for (size_t vocab : {9, 130}) {
+        const std::vector<int32_t> targets = {4, int32_t(vocab) - 1};
+        Doubles x = random_values(2 * vocab, 9, DTYPE_F32, 4.0);
+        const auto capped = [&] {
+            Doubles y = x;
+            for (double &v : y)
+                v = cap * std::tanh(v / cap);
+            return y;
+        };
+        const auto loss = [&] {
+            Doubles y = capped(), losses = twin(y, targets, 1);
+            return 0.5 * (losses[0] + losses[1]);
+        };
+        const Doubles want = gradient_of(loss, x);
+        Tensor logits = floats(x), losses = floats({0, 0});
+        ASSERT_OK(table->cap_logits(nullptr, logits.as<float>(), int64_t(x.size()), float(cap)));
+        expect_close(logits.values(), capped(), DTYPE_F32);
+        Tensor rows = tensor(logits.values());
+        Buffer d_targets = upload_array(table, targets);
+        ASSERT_OK(table->cross_entropy(nullptr, losses.as<float>(), rows.get(), type, d_targets.as<int32_t>(),
+                                       2, int64_t(vocab), 0.5f, float(cap), true));
+        expect_close(rows.values(), want, type, type == DTYPE_F32 ? 1 : 8);
+        EXPECT_NEAR(0.5 * (losses.values()[0] + losses.values()[1]), loss(), type == DTYPE_F32 ? 1e-5 : 2e-2);
+    }
+}
+
+TEST_P(Loss, CapsOfAnyLengthFromAnyPlace)
+{
+    for (size_t n : {1, 3, 1024, 1030})
+        for (size_t skip : {0, 1}) {
+            Doubles x = random_values(n + skip, 10, DTYPE_F32, 40.0), want = x;
+            for (size_t i = skip; i < want.size(); i++)
+                want[i] = 30 * std::tanh(x[i] / 30);
+            Tensor logits = floats(x);
+            ASSERT_OK(table->cap_logits(nullptr, static_cast<float *>(logits.at(skip)), int64_t(n), 30));
+            expect_close(logits.values(), want, DTYPE_F32, 0.1);
+        }
+    Tensor logits = floats({1, 2});
+    for (float bad : {0.0f, -1.0f, NAN})
+        EXPECT_EQ(table->cap_logits(nullptr, logits.as<float>(), 2, bad), SC_INTERNAL);
+    ASSERT_OK(table->cap_logits(nullptr, logits.as<float>(), 0, 1));
+    EXPECT_EQ(logits.values(), (Doubles{1, 2}));
 }

@@ -53,12 +53,12 @@ TEST_P(Norm, ForwardEqualsTheFormula)
                     Doubles want = twin(x, w, 1e-5, &rstd);
                     Tensor dx = tensor(x), dw(table, w_type, w), y = tensor(x), r = floats(Doubles(n, 0));
                     ASSERT_OK(table->rmsnorm_forward(nullptr, y.get(), r.as<float>(), dx.get(), dw.get(),
-                                                     type, w_type, int64_t(n), int64_t(dim), 1e-5f));
+                                                     type, w_type, int64_t(n), int64_t(dim), 1e-5f, 0));
                     expect_close(y.values(), want, type);
                     expect_close(r.values(), rstd, DTYPE_F32);
                     Tensor again = tensor(x);
                     ASSERT_OK(table->rmsnorm_forward(nullptr, again.get(), nullptr, dx.get(), dw.get(), type,
-                                                     w_type, int64_t(n), int64_t(dim), 1e-5f));
+                                                     w_type, int64_t(n), int64_t(dim), 1e-5f, 0));
                     EXPECT_EQ(again.bytes(), y.bytes());
                 }
 }
@@ -66,7 +66,8 @@ TEST_P(Norm, ForwardEqualsTheFormula)
 TEST_P(Norm, ARowOfZerosStaysZero)
 {
     Tensor x = tensor(Doubles(64, 0)), w = tensor(Doubles(64, 3)), y = tensor(Doubles(64, 1));
-    ASSERT_OK(table->rmsnorm_forward(nullptr, y.get(), nullptr, x.get(), w.get(), type, type, 1, 64, 1e-5f));
+    ASSERT_OK(
+        table->rmsnorm_forward(nullptr, y.get(), nullptr, x.get(), w.get(), type, type, 1, 64, 1e-5f, 0));
     EXPECT_EQ(y.values(), Doubles(64, 0));
 }
 
@@ -82,7 +83,8 @@ TEST_P(Norm, RowsOfAnyWidthFromAnyPlace)
         {17, 64, 1},
         {35, 64, 8},
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-        {8200, 8, 0} // more rows than runs of the least length; minutes under a sanitizer
+        {32800, 8, 0}, // more rows than runs of the least length, narrow and wide; minutes under a sanitizer
+        {8200, 264, 0}
 #endif
     };
     for (auto [n, dim, skip] : shapes)
@@ -98,14 +100,14 @@ TEST_P(Norm, RowsOfAnyWidthFromAnyPlace)
             Doubles want = twin(after(x), w, 1e-5, &rstd);
             Tensor d_r = floats(Doubles(n, 0));
             ASSERT_OK(table->rmsnorm_forward(nullptr, y.at(skip), d_r.as<float>(), d_x.at(skip), d_w.get(),
-                                             type, w_type, int64_t(n), int64_t(dim), 1e-5f));
+                                             type, w_type, int64_t(n), int64_t(dim), 1e-5f, 0));
             expect_close(after(y.values()), want, type, 1, "y");
             expect_close(d_r.values(), rstd, DTYPE_F32, 1, "rstd");
             want = plus(gradient(after(x), w, after(dy), rstd, dw), after(dx0));
             Buffer workspace(table, table->rmsnorm_backward_workspace(int64_t(n), int64_t(dim)));
             ASSERT_OK(table->rmsnorm_backward(nullptr, d_dx.at(skip), true, d_dw.as<float>(), d_dy.at(skip),
                                               d_x.at(skip), d_w.get(), d_r.as<float>(), type, w_type,
-                                              int64_t(n), int64_t(dim), workspace.get()));
+                                              int64_t(n), int64_t(dim), 0, workspace.get()));
             expect_close(after(d_dx.values()), want, type, 1, "dx");
             expect_close(d_dw.values(), dw, DTYPE_F32, 1, "dw");
         }
@@ -117,16 +119,16 @@ TEST_P(Norm, KeepsNaNInItsRowAndDoesNothingToNothing)
     x[47] = std::nan("");
     Tensor d_x = tensor(x), w = tensor(Doubles(40, 1)), y = tensor(Doubles(120, 3)), dw = floats({1, 2});
     ASSERT_OK(
-        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 0, 40, 1e-5f));
+        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 0, 40, 1e-5f, 0));
     EXPECT_EQ(y.values(), Doubles(120, 3));
     ASSERT_OK(
-        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 3, 40, 1e-5f));
+        table->rmsnorm_forward(nullptr, y.get(), nullptr, d_x.get(), w.get(), type, type, 3, 40, 1e-5f, 0));
     Doubles got = y.values();
     for (size_t i = 0; i < got.size(); i++)
         EXPECT_EQ(std::isnan(got[i]), i / 40 == 1) << i;
     Buffer workspace(table, table->rmsnorm_backward_workspace(0, 2));
     ASSERT_OK(table->rmsnorm_backward(nullptr, y.get(), false, dw.as<float>(), d_x.get(), d_x.get(), w.get(),
-                                      dw.as<float>(), type, type, 0, 2, workspace.get()));
+                                      dw.as<float>(), type, type, 0, 2, 0, workspace.get()));
     EXPECT_EQ(dw.values(), (Doubles{1, 2}));
 }
 
@@ -143,7 +145,7 @@ TEST_P(Norm, BackwardEqualsFiniteDifferences)
                 Buffer workspace(table, table->rmsnorm_backward_workspace(int64_t(n), int64_t(dim)));
                 ASSERT_OK(table->rmsnorm_backward(nullptr, dx.get(), accumulate, dw.as<float>(), d_dy.get(),
                                                   d_x.get(), d_w.get(), d_r.as<float>(), type, type,
-                                                  int64_t(n), int64_t(dim), workspace.get()));
+                                                  int64_t(n), int64_t(dim), 0, workspace.get()));
                 auto loss = [&] { return dot_of(dy, twin(x, w, 1e-5)); };
                 Doubles want = gradient_of(loss, x, 1e-6);
                 if (dim > 1) // the slope of a single number is what rounding leaves of 1 - 1
@@ -164,7 +166,7 @@ TEST_P(Norm, BackwardWithoutWeightsAndSameBytesTwice)
         Tensor dx = tensor(Doubles(x.size(), 0)), dw = floats(Doubles(dim, 0));
         ASSERT_OK(table->rmsnorm_backward(nullptr, dx.get(), false, run < 2 ? dw.as<float>() : nullptr,
                                           dy.get(), d_x.get(), d_w.get(), r.as<float>(), type, type, n, dim,
-                                          workspace.get()));
+                                          0, workspace.get()));
         if (run == 0) {
             first_dx = dx.bytes();
             first_dw = dw.bytes();
@@ -174,4 +176,32 @@ TEST_P(Norm, BackwardWithoutWeightsAndSameBytesTwice)
             EXPECT_EQ(dw.bytes(), first_dw);
         }
     }
+}
+
+// Gemma keeps what weights differ from 1. And a row may be normed where it lies.
+TEST_P(Norm, AShiftOfTheWeightsInPlace)
+{
+    const float eps = 1e-5f;
+    for (auto [n, dim] : {std::pair<size_t, size_t>{5, 48}, {3, 1030}, {2, 9}, {2, 16392}})
+        for (bool accumulate : {false, true}) {
+            Doubles x = random(n * dim, 31), w = random(dim, 32), dy = random(n * dim, 33), shifted = w, rstd;
+            for (double &v : shifted)
+                v += 1;
+            const Doubles want = twin(x, shifted, double(eps), &rstd);
+            Tensor d_w = tensor(w), y = tensor(x), r = floats(Doubles(n, 0));
+            ASSERT_OK(table->rmsnorm_forward(nullptr, y.get(), r.as<float>(), y.get(), d_w.get(), type, type,
+                                             int64_t(n), int64_t(dim), eps, 1));
+            expect_close(y.values(), want, type, 1, "y");
+            expect_close(r.values(), rstd, DTYPE_F32, 1, "rstd");
+            Doubles dw = random_values(dim, 34), sums = dw;
+            Doubles dx = gradient(x, shifted, dy, rstd, sums);
+            Tensor d_x = tensor(x), d_dy = tensor(dy), d_dw = floats(dw), d_dx = tensor(x);
+            void *to = accumulate ? d_dx.get() : d_dy.get();
+            Buffer workspace(table, table->rmsnorm_backward_workspace(int64_t(n), int64_t(dim)));
+            ASSERT_OK(table->rmsnorm_backward(nullptr, to, accumulate, d_dw.as<float>(), d_dy.get(),
+                                              d_x.get(), d_w.get(), r.as<float>(), type, type, int64_t(n),
+                                              int64_t(dim), 1, workspace.get()));
+            expect_close((accumulate ? d_dx : d_dy).values(), accumulate ? plus(dx, x) : dx, type, 2, "dx");
+            expect_close(d_dw.values(), sums, DTYPE_F32, 2, "dw");
+        }
 }

@@ -93,14 +93,14 @@ TEST_P(Backward, GradientsAddUpOverBatches)
         EXPECT_LE(max_difference(got[i], want[i]), 2e-5 * max_abs(want[i])) << m->parameters[i].name;
 }
 
-INSTANTIATE_TEST_SUITE_P(TinyLlama, Backward, testing::Values("tied", "untied", "llama3"),
+INSTANTIATE_TEST_SUITE_P(Tiny, Backward, testing::ValuesIn(kTinyModels),
                          [](const auto &one) { return std::string(one.param); });
 
-TEST(BackwardFinite, GradientsAreTheSlopesOfTheLoss)
+TEST_P(Backward, GradientsAreTheSlopesOfTheLoss)
 {
-    const Opened m(tiny("untied"));
+    const Opened m(tiny(GetParam()));
     ASSERT_TRUE(m.ok());
-    const Expected e(tiny("untied"));
+    const Expected e(tiny(GetParam()));
     const Ints ids = e.ints("ids"), targets = e.ints("targets");
     ASSERT_OK(model_grads_create(m));
     train_step(m, ids, fixture_ends(), targets, 1);
@@ -208,17 +208,19 @@ TEST(BackwardErrors, ATargetOutsideTheVocabularyIsNamed)
 
 TEST(BackwardBf16, GradientsPointTheSameWay)
 {
-    const Opened exact(tiny("tied")), rounded(tiny("tied"), "bf16");
-    ASSERT_TRUE(exact.ok() && rounded.ok());
-    const Expected e(tiny("tied"));
-    const Ints ids = e.ints("ids"), targets = e.ints("targets");
-    for (model *m : {static_cast<model *>(exact), static_cast<model *>(rounded)}) {
-        ASSERT_OK(model_grads_create(m));
-        train_step(m, ids, fixture_ends(), targets, supervised_scale(targets));
-    }
-    for (int64_t i = 0; i < exact->n_parameters; i++) {
-        const Floats a = gradient(exact->parameters[i]), b = gradient(rounded->parameters[i]);
-        EXPECT_GE(least_cosine(a, b, a.size()), 0.97) << exact->parameters[i].name;
+    for (const char *name : {"tied", "qwen2", "qwen3", "gemma2", "gemma3"}) {
+        const Opened exact(tiny(name)), rounded(tiny(name), "bf16");
+        ASSERT_TRUE(exact.ok() && rounded.ok());
+        const Expected e(tiny(name));
+        const Ints ids = e.ints("ids"), targets = e.ints("targets");
+        for (model *m : {static_cast<model *>(exact), static_cast<model *>(rounded)}) {
+            ASSERT_OK(model_grads_create(m));
+            train_step(m, ids, fixture_ends(), targets, supervised_scale(targets));
+        }
+        for (int64_t i = 0; i < exact->n_parameters; i++) {
+            const Floats a = gradient(exact->parameters[i]), b = gradient(rounded->parameters[i]);
+            EXPECT_GE(least_cosine(a, b, a.size()), 0.97) << name << " " << exact->parameters[i].name;
+        }
     }
 }
 
@@ -226,10 +228,16 @@ TEST(BackwardBf16, GradientsPointTheSameWay)
 TEST(BackwardRecompute, GivesTheSameBits)
 {
     for (const char *kind : {"full", "lora", "dora"})
-        for (const char *type : {"fp32", "bf16"}) {
-            const Opened m(tiny("tied"), type);
+        for (const auto &[name, type] : {std::pair{"tied", "fp32"},
+                                         {"tied", "bf16"},
+                                         {"qwen2", "fp32"},
+                                         {"qwen3", "bf16"},
+                                         {"gemma2", "fp32"},
+                                         {"gemma2", "bf16"},
+                                         {"gemma3", "bf16"}}) {
+            const Opened m(tiny(name), type);
             ASSERT_TRUE(m.ok());
-            const Expected e(tiny("tied"));
+            const Expected e(tiny(name));
             const Ints ids = e.ints("ids"), targets = e.ints("targets");
             lora_options o = {};
             o.rank = 4;
@@ -256,8 +264,8 @@ TEST(BackwardRecompute, GivesTheSameBits)
                     grads[pass] = all_gradients(m);
                 EXPECT_GT(max_abs(grads[pass].back()), 0);
             }
-            EXPECT_EQ(losses[0], losses[1]) << kind << " " << type;
-            EXPECT_EQ(grads[0], grads[1]) << kind << " " << type;
+            EXPECT_EQ(losses[0], losses[1]) << kind << " " << name << " " << type;
+            EXPECT_EQ(grads[0], grads[1]) << kind << " " << name << " " << type;
         }
 }
 

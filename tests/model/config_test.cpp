@@ -12,6 +12,13 @@ const char *const kPlain =
     R"({"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2, "hidden_size": 32,
  "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128)";
 
+// kPlain as another architecture.
+std::string of(const std::string &architecture)
+{
+    std::string text = kPlain;
+    return text.replace(text.find("LlamaForCausalLM"), strlen("LlamaForCausalLM"), architecture);
+}
+
 struct Config : testing::Test {
     TempFolder folder;
     model_config c = {};
@@ -97,7 +104,69 @@ TEST_F(Config, WhatIsNotSupportedIsNamed)
     refused(R"(, "hidden_act": "relu")", "relu");
     refused(R"(, "rope_scaling": {"type": "yarn", "factor": 4})", "yarn");
     refused(R"(, "partial_rotary_factor": 0.5)", "partial_rotary_factor");
+    refused(R"(, "attn_logit_softcapping": 50.0)", "attn_logit_softcapping");
+    refused(R"(, "final_logit_softcapping": 30.0)", "final_logit_softcapping");
+    refused(R"(, "layer_types": ["full_attention", "sliding_attention"])", "sliding_attention");
+    refused(R"(, "use_bidirectional_attention": true)", "use_bidirectional_attention");
     ASSERT_OK(read(R"(, "attention_bias": false, "sliding_window": null)"));
+}
+
+TEST_F(Config, FeaturesOfQwen)
+{
+    ASSERT_OK(read("", of("Qwen2ForCausalLM")));
+    EXPECT_TRUE(c.qkv_bias && !c.qk_norm && !c.branch_norms && !c.scaled_embedding && !c.tied);
+    EXPECT_EQ(c.head_dim, 8);
+    EXPECT_FLOAT_EQ(c.attention_scale, 1 / std::sqrt(8.0f));
+    // as Qwen2.5's own files have it: a window that is switched off
+    ASSERT_OK(read(R"(, "use_sliding_window": false, "sliding_window": 32768, "max_window_layers": 21)",
+                   of("Qwen2ForCausalLM")));
+    EXPECT_FALSE(c.slides[0] || c.slides[1]);
+    refused(R"(, "use_sliding_window": true, "sliding_window": 32768)", "use_sliding_window",
+            of("Qwen2ForCausalLM"));
+    ASSERT_OK(read("", of("Qwen3ForCausalLM")));
+    EXPECT_TRUE(c.qk_norm && !c.qkv_bias);
+    EXPECT_EQ(c.head_dim, 128);
+    ASSERT_OK(read(R"(, "head_dim": 16)", of("Qwen3ForCausalLM")));
+    EXPECT_EQ(c.head_dim, 16);
+    EXPECT_FLOAT_EQ(c.attention_scale, 0.25f);
+    refused(R"(, "attention_bias": true)", "attention_bias", of("Qwen3ForCausalLM"));
+    refused(R"(, "layer_types": ["full_attention", "chunked_attention"])", "chunked_attention",
+            of("Qwen3ForCausalLM"));
+}
+
+TEST_F(Config, FeaturesOfGemma2)
+{
+    const std::string head = of("Gemma2ForCausalLM");
+    ASSERT_OK(read("", head));
+    EXPECT_TRUE(c.branch_norms && c.scaled_embedding && c.tied && !c.qkv_bias && !c.qk_norm);
+    EXPECT_EQ(c.norm_shift, 1);
+    EXPECT_EQ(c.head_dim, 256);
+    EXPECT_EQ(c.act, ACT_GELU_TANH);
+    EXPECT_EQ(c.attention_cap, 50);
+    EXPECT_EQ(c.logit_cap, 30);
+    EXPECT_EQ(c.window, 4096);
+    EXPECT_EQ(c.max_positions, 8192);
+    EXPECT_FLOAT_EQ(c.attention_scale, 1 / 16.0f);
+    EXPECT_TRUE(c.slides[0] && !c.slides[1]);
+    ASSERT_OK(read(R"(, "query_pre_attn_scalar": 144, "sliding_window": 7, "attn_logit_softcapping": null,
+ "final_logit_softcapping": 12.5, "layer_types": ["full_attention", "sliding_attention"], "tie_word_embeddings": false)",
+                   head));
+    EXPECT_FLOAT_EQ(c.attention_scale, 1 / 12.0f);
+    EXPECT_EQ(c.window, 7);
+    EXPECT_EQ(c.attention_cap, 0);
+    EXPECT_EQ(c.logit_cap, 12.5f);
+    EXPECT_TRUE(!c.slides[0] && c.slides[1] && !c.tied);
+    ASSERT_OK(read(R"(, "sliding_window": null)", head));
+    EXPECT_FALSE(c.slides[0] || c.slides[1]);
+    refused(R"(, "hidden_activation": "gelu")", "\"gelu\" in \"hidden_activation\"", head);
+    refused(R"(, "attn_logit_softcapping": 0)", "attn_logit_softcapping", head);
+    refused(R"(, "final_logit_softcapping": "high")", "final_logit_softcapping", head);
+    refused(R"(, "sliding_window": 0)", "sliding_window", head);
+    refused(R"(, "query_pre_attn_scalar": -1)", "query_pre_attn_scalar", head);
+    refused(R"(, "layer_types": ["full_attention"])", "each of the 2 layers", head);
+    refused(R"(, "layer_types": ["full_attention", 3])", "layer 1", head);
+    refused(R"(, "layer_types": "full_attention")", "layer_types", head);
+    refused(R"(, "use_bidirectional_attention": true)", "use_bidirectional_attention", head);
 }
 
 TEST_F(Config, ImpossibleNumbersAreNamed)
@@ -123,6 +192,49 @@ TEST_F(Config, ImpossibleNumbersAreNamed)
     std::filesystem::remove(folder.file("config.json"));
     EXPECT_EQ(model_config_read(folder.path().c_str(), &c), SC_BAD_INPUT);
     EXPECT_EQ(model_config_read(folder.file("absent").c_str(), &c), SC_BAD_INPUT);
+}
+
+// Windows bound what attention costs.
+TEST(Configs, OperationsOfLayersThatSlide)
+{
+    model_config c = {};
+    ASSERT_OK(model_config_read((tiny("gemma2")).c_str(), &c));
+    const double scores = 4.0 * c.n_heads * c.head_dim; // a key
+    const double products = model_block_operations(&c, 0);
+    EXPECT_DOUBLE_EQ(model_block_operations(&c, 5), products + 4 * 5 * scores);
+    EXPECT_DOUBLE_EQ(model_block_operations(&c, 100), products + (2 * 6 + 2 * 100) * scores);
+}
+
+TEST_F(Config, FeaturesOfGemma3)
+{
+    const std::string head = of("Gemma3ForCausalLM");
+    ASSERT_OK(read(
+        R"(, "attn_logit_softcapping": null, "final_logit_softcapping": null, "sliding_window": 512)", head));
+    EXPECT_TRUE(c.branch_norms && c.scaled_embedding && c.tied && c.qk_norm && !c.qkv_bias);
+    EXPECT_EQ(c.norm_shift, 1);
+    EXPECT_EQ(c.attention_cap + c.logit_cap, 0);
+    EXPECT_EQ(c.rope_theta, 1000000);
+    EXPECT_EQ(c.rope_theta_sliding, 10000);
+    EXPECT_EQ(c.window, 512);
+    EXPECT_TRUE(c.slides[0] && c.slides[1]); // five of six do
+    ASSERT_OK(
+        read(R"(, "sliding_window_pattern": 2, "rope_theta": 5000, "rope_local_base_freq": 300)", head));
+    EXPECT_TRUE(c.slides[0] && !c.slides[1]);
+    EXPECT_EQ(c.rope_theta, 5000);
+    EXPECT_EQ(c.rope_theta_sliding, 300);
+    ASSERT_OK(read(R"(, "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 7000.0},
+ "sliding_attention": {"rope_type": "default", "rope_theta": 70.0}})",
+                   head));
+    EXPECT_EQ(c.rope_theta, 7000);
+    EXPECT_EQ(c.rope_theta_sliding, 70);
+    refused(R"(, "rope_scaling": {"rope_type": "linear", "factor": 8.0})", "linear", head);
+    refused(R"(, "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}})", "linear",
+            head);
+    refused(R"(, "rope_parameters": {"sliding_attention": {"rope_type": "llama3"}})", "llama3", head);
+    refused(R"(, "rope_parameters": {"sliding_attention": 3})", "object", head);
+    refused(R"(, "rope_local_base_freq": -1)", "rope_theta", head);
+    refused(R"(, "sliding_window_pattern": 0)", "sliding_window_pattern", head);
+    refused(R"(, "final_logit_softcapping": 30)", "final_logit_softcapping", head);
 }
 
 // --- weights -------------------------------------------------------------------------------------------
@@ -168,6 +280,25 @@ TEST_F(Weights, ATensorTooMany)
 {
     config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
     refused("model.layers.1.");
+}
+// What a relative has beside a Llama is asked for by name, and what it has not is not passed over.
+TEST_F(Weights, OfAnotherFamily)
+{
+    for (const auto &[from, to, part] :
+         {std::tuple{"Llama", "Qwen2", "model.layers.0.self_attn.q_proj.bias"},
+          {"Llama", "Qwen3", "model.layers.0.self_attn.q_norm.weight"},
+          {"Llama", "Gemma2", "model.layers.0.pre_feedforward_layernorm.weight"}}) {
+        config(std::string(from) + "ForCausalLM", std::string(to) + "ForCausalLM");
+        refused(part);
+        config(std::string(to) + "ForCausalLM", std::string(from) + "ForCausalLM");
+    }
+    for (const auto &[name, part] : {std::pair{"qwen2", ".bias, which a LlamaForCausalLM of 2 layers"},
+                                     {"qwen3", "_norm.weight, which a LlamaForCausalLM"}}) {
+        copy_tiny(name, folder.path());
+        const std::string own = std::string(name == std::string("qwen2") ? "Qwen2" : "Qwen3") + "ForCausalLM";
+        config(own, "LlamaForCausalLM");
+        refused(part);
+    }
 }
 TEST_F(Weights, AbsentFile)
 {
@@ -223,7 +354,7 @@ TEST_F(Weights, AreMappedUntilTheyAreTrained)
 
 TEST(Save, WhatIsSavedOpensAsTheSameModel)
 {
-    for (const char *name : {"tied", "untied"}) {
+    for (const char *name : kTinyModels) {
         const Opened m(tiny(name));
         ASSERT_TRUE(m.ok());
         const TempFolder t;

@@ -30,6 +30,10 @@ inline std::string tiny(const std::string &name)
     return std::string(SC_SOURCE_DIR "/tests/fixtures/tiny_llama/") + name;
 }
 
+// A Llama three times, and its relatives: what transformers computed lies beside each (make_fixtures.py).
+inline constexpr const char *kTinyModels[] = {"tied",  "untied", "llama3", "qwen2",
+                                              "qwen3", "gemma2", "gemma3"};
+
 inline std::string read_text(const std::string &path)
 {
     std::ifstream in(path, std::ios::binary);

@@ -1,6 +1,10 @@
 // The forward pass against transformers, and a batch against its sequences one by one.
 #include "fixture.h"
 
+extern "C" {
+#include "model/internal.h"
+}
+
 class Forward : public testing::TestWithParam<const char *>
 {
 };
@@ -47,18 +51,33 @@ TEST_P(Forward, TheSameBatchGivesTheSameBytes)
     EXPECT_EQ(logits_of(m, ids, fixture_ends()), first);
 }
 
-INSTANTIATE_TEST_SUITE_P(TinyLlama, Forward, testing::Values("tied", "untied", "llama3"),
+INSTANTIATE_TEST_SUITE_P(Tiny, Forward, testing::ValuesIn(kTinyModels),
                          [](const auto &one) { return std::string(one.param); });
 
 TEST(ForwardBf16, StaysNearTheFloatModel)
 {
-    const Opened exact(tiny("tied")), rounded(tiny("tied"), "bf16");
-    ASSERT_TRUE(exact.ok() && rounded.ok());
-    ASSERT_EQ(rounded->dtype, DTYPE_BF16);
-    const Ints ids = Expected(tiny("tied")).ints("ids");
-    const Floats a = forward(exact, ids, fixture_ends()), b = forward(rounded, ids, fixture_ends());
-    EXPECT_GE(least_cosine(a, b, static_cast<size_t>(exact->config.dim)), 0.99);
-    EXPECT_GT(max_difference(a, b), 0) << "nothing was rounded";
+    for (const char *name : kTinyModels) {
+        const Opened exact(tiny(name)), rounded(tiny(name), "bf16");
+        ASSERT_TRUE(exact.ok() && rounded.ok());
+        ASSERT_EQ(rounded->dtype, DTYPE_BF16);
+        const Ints ids = Expected(tiny(name)).ints("ids");
+        const Floats a = forward(exact, ids, fixture_ends()), b = forward(rounded, ids, fixture_ends());
+        EXPECT_GE(least_cosine(a, b, static_cast<size_t>(exact->config.dim)), 0.99) << name;
+        EXPECT_GT(max_difference(a, b), 0) << "nothing was rounded";
+    }
+}
+
+// As transformers rounds it: sqrt(dim) first, then the product.
+TEST(ForwardBf16, EmbeddingsAreScaledByARoundedRoot)
+{
+    const Opened m(tiny("gemma2"), "bf16"), exact(tiny("gemma2"));
+    ASSERT_TRUE(m.ok() && exact.ok());
+    for (model *one : {static_cast<model *>(m), static_cast<model *>(exact)})
+        one->config.dim = 12; // whose root is no number of either type
+    const float root = std::sqrt(12.0f);
+    EXPECT_EQ(embedding_scale(exact), root);
+    EXPECT_EQ(embedding_scale(m), bf16_to_f32(f32_to_bf16(root)));
+    EXPECT_NE(embedding_scale(m), root);
 }
 
 TEST(ForwardErrors, BadBatchesAreNamed)

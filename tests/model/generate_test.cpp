@@ -91,7 +91,7 @@ TEST_P(Generate, TheCacheChangesNothing)
         EXPECT_EQ(run(m, {prompt}, greedy(30))[0].ids, recomputed(m, prompt, 30));
 }
 
-INSTANTIATE_TEST_SUITE_P(TinyLlama, Generate, testing::Values("tied", "untied", "llama3"),
+INSTANTIATE_TEST_SUITE_P(Tiny, Generate, testing::ValuesIn(kTinyModels),
                          [](const auto &one) { return std::string(one.param); });
 
 TEST(GenerateBatch, NeighboursAndPlacesDoNotMatter)
@@ -133,9 +133,9 @@ TEST(GenerateBatch, NeighboursAndPlacesDoNotMatter)
     }
 }
 
-TEST(GenerateBatch, PromptsThatBeginAlike)
+TEST_P(Generate, PromptsThatBeginAlike)
 {
-    const Opened m(tiny("tied"));
+    const Opened m(tiny(GetParam()));
     ASSERT_TRUE(m.ok());
     m->config.n_eos = 0;
     for (int shared : {15, 16, 40}) {

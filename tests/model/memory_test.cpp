@@ -100,13 +100,19 @@ TEST_F(Memory, ThePlanIsWhatIsAllocated)
     const Batch batch(7, 90), small(2, 40), large(90, 100);
     ASSERT_GT(batch.n_supervised, 256); // more than one chunk of the head
     std::vector<uint64_t> keys(large.ids.size(), 3);
-    for (const char *kind : {"full", "lora", "dora", "init"})
+    const struct {
+        const char *kind, *model;
+    } cases[] = {{"full", "tied"},   {"lora", "tied"},   {"dora", "tied"},   {"init", "tied"},
+                 {"full", "qwen2"},  {"dora", "qwen2"},  {"full", "qwen3"},  {"lora", "qwen3"},
+                 {"full", "gemma2"}, {"lora", "gemma2"}, {"full", "gemma3"}, {"dora", "gemma3"}};
+    for (const auto &[kind, name] : cases)
         for (dtype type : {DTYPE_F32, DTYPE_BF16})
             for (bool recompute : {false, true})
                 for (const Batch *held : {static_cast<const Batch *>(nullptr), &small, &large}) {
-                    SCOPED_TRACE(testing::Message() << kind << " type " << type << " recompute " << recompute
-                                                    << " held " << (held ? held->ids.size() : 0));
-                    const std::string what = kind, folder = tiny("tied"), init = tiny("dora");
+                    SCOPED_TRACE(testing::Message()
+                                 << name << " " << kind << " type " << type << " recompute " << recompute
+                                 << " held " << (held ? held->ids.size() : 0));
+                    const std::string what = kind, folder = tiny(name), init = tiny("dora");
                     device d = device_of(&count.table, type);
                     memory_task task = {};
                     task.full = what == "full";

@@ -63,6 +63,23 @@ TEST(RandomWeights, AreNormalAndNormsAreOne)
     EXPECT_NE(r.values(2), r.values(5)) << "parameters differ";
 }
 
+TEST(RandomWeights, NormsMultiplyByOneAndBiasesAreZero)
+{
+    for (const char *name : {"qwen2", "qwen3", "gemma2", "gemma3"}) {
+        const Random r(tiny(name) + "/config.json");
+        ASSERT_OK(r.status);
+        const bool gemma = std::string(name).find("gemma") == 0;
+        for (int64_t i = 0; i < r.m->n_parameters; i++)
+            if (r.m->parameters[i].cols == 1) {
+                const bool bias = std::string(r.m->parameters[i].name).find(".bias") != std::string::npos;
+                for (float x : r.values(i))
+                    ASSERT_EQ(x, bias || gemma ? 0 : 1) << r.m->parameters[i].name;
+            }
+        for (float x : logits_of(r.m, {5, 6, 7, 8}, {0, 4}))
+            ASSERT_TRUE(std::isfinite(x));
+    }
+}
+
 TEST(RandomWeights, AreAFunctionOfTheSeed)
 {
     const Random a(config, 7), b(config, 7, "fp32", 1), other(config, 8), rounded(config, 7, "bf16");
@@ -119,23 +136,33 @@ TEST(RandomWeights, AConfigThatIsNoneIsASentence)
 }
 
 // The configs that the benchmark on a card takes are those of the models: 1,235.8 and 3,212.7 million weights.
+// The shapes of bench/configs have the numbers of weights that the models are known by.
 TEST(RandomWeights, TheBenchmarksConfigsHaveTheModelsShapes)
 {
-    const std::pair<const char *, double> models[] = {{"llama-3.2-1b", 1235814400},
-                                                      {"llama-3.2-3b", 3212749824}};
-    for (const auto &[name, weights] : models) {
-        model_config c;
-        ASSERT_OK(model_config_read_file(
-            (SC_SOURCE_DIR "/bench/configs/" + std::string(name) + ".json").c_str(), &c));
-        double n = static_cast<double>(c.vocab_size) * c.dim + c.dim * (2.0 * c.n_layers + 1);
-        for (int l = 0; l < N_LINEARS; l++) {
-            int64_t out = 0, in = 0;
-            linear_shape(&c, static_cast<linear>(l), &out, &in);
-            n += static_cast<double>(out * in) * c.n_layers;
-        }
+    sc_common common = sc_common_default();
+    common.device = "cpu";
+    device *d = nullptr;
+    ASSERT_OK(device_open(&common, &d));
+    for (const auto &[name, weights] : {std::pair{"llama-3.2-1b", INT64_C(1235814400)},
+                                        {"llama-3.2-3b", INT64_C(3212749824)},
+                                        {"qwen2.5-0.5b", INT64_C(494032768)},
+                                        {"qwen3-0.6b", INT64_C(596049920)},
+                                        {"gemma-3-270m", INT64_C(268098176)},
+                                        {"gemma-2-2b", INT64_C(2614341888)}}) {
+        const std::string path = std::string(SC_SOURCE_DIR "/bench/configs/") + name + ".json";
+        model *m = nullptr;
+        ASSERT_OK(weights_begin(path.c_str(), d, &m));
+        EXPECT_OK(model_config_read_file(path.c_str(), &m->config));
+        EXPECT_OK(weights_list(m));
+        int64_t n = 0;
+        for (int64_t i = 0; i < m->n_parameters; i++)
+            n += m->parameters[i].rows * m->parameters[i].cols;
         EXPECT_EQ(n, weights) << name;
-        EXPECT_TRUE(c.tied && c.rope_llama3);
+        EXPECT_EQ(m->config.rope_llama3, std::string(name).find("llama") == 0);
+        EXPECT_TRUE(m->config.tied);
+        model_close(m);
     }
+    device_close(d);
 }
 
 } // namespace

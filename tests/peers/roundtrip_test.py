@@ -74,12 +74,12 @@ def write_lines(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def load_model(folder=MODEL):
-    return transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+def load_model(folder=MODEL, **settings):
+    return transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, **settings).eval()
 
 
-def load_adapted(adapter, folder=MODEL, trainable=False):
-    return PeftModel.from_pretrained(load_model(folder), str(adapter), is_trainable=trainable)
+def load_adapted(adapter, folder=MODEL, trainable=False, **settings):
+    return PeftModel.from_pretrained(load_model(folder, **settings), str(adapter), is_trainable=trainable)
 
 
 def logits_of(model, ids):
@@ -136,10 +136,31 @@ def train_with_torch(model, rows, rate, weight_decay, warmup):
     return losses, norms
 
 
+class Compared(unittest.TestCase):
+    """A training of ours against one of torch's, and logits against logits."""
+
+    def check_losses(self, out, losses, norms, rows):
+        events = read_lines(out / "events.jsonl")
+        self.assertEqual([event["step"] for event in events], list(range(1, STEPS + 1)))
+        self.assertEqual(sum(event["tokens"] for event in events), EPOCHS * sum(len(ids) for ids, _ in rows))
+        self.assertEqual(sum(event["supervised"] for event in events), EPOCHS * sum(sum(mask) for _, mask in rows))
+        self.assertGreater(abs(losses[-1] - losses[0]), 0.01, "nothing was learned, so nothing is compared")
+        self.assertLess(abs(events[0]["norm"] / norms[0] - 1), LOSS_TOLERANCE, "the same weights, another gradient")
+        for event, loss, norm in zip(events, losses, norms):
+            self.assertLess(abs(event["loss"] / loss - 1), LOSS_TOLERANCE,
+                            f"step {event['step']}: loss {event['loss']}, torch {loss}")
+            self.assertLess(abs(event["norm"] / norm - 1), 10 * LOSS_TOLERANCE,
+                            f"step {event['step']}: norm {event['norm']}, torch {norm}")
+
+    def assert_close(self, ours, theirs, tolerance):
+        self.assertTrue(bool(torch.isfinite(ours).all()))
+        self.assertLess(float((ours - theirs).abs().max()), tolerance)
+
+
 @unittest.skipIf(ABSENT, ABSENT)
 @unittest.skipUnless((MODEL / "model.safetensors").is_file(),
                      f"there is no model in {MODEL}; `seedcorn pull smollm2-135m-instruct` fetches it")
-class RoundTrip(unittest.TestCase):
+class RoundTrip(Compared):
     """Everything that several tests read is made on first use and kept in one temporary folder."""
 
     @classmethod
@@ -249,23 +270,6 @@ class RoundTrip(unittest.TestCase):
             self.assertEqual(ids, whole, f"{chat['id']}: the rows of this test are not the template's")
             rows.append((ids, mask))
         return rows
-
-    def check_losses(self, out, losses, norms, rows):
-        events = read_lines(out / "events.jsonl")
-        self.assertEqual([event["step"] for event in events], list(range(1, STEPS + 1)))
-        self.assertEqual(sum(event["tokens"] for event in events), EPOCHS * sum(len(ids) for ids, _ in rows))
-        self.assertEqual(sum(event["supervised"] for event in events), EPOCHS * sum(sum(mask) for _, mask in rows))
-        self.assertGreater(abs(losses[-1] - losses[0]), 0.01, "nothing was learned, so nothing is compared")
-        self.assertLess(abs(events[0]["norm"] / norms[0] - 1), LOSS_TOLERANCE, "the same weights, another gradient")
-        for event, loss, norm in zip(events, losses, norms):
-            self.assertLess(abs(event["loss"] / loss - 1), LOSS_TOLERANCE,
-                            f"step {event['step']}: loss {event['loss']}, torch {loss}")
-            self.assertLess(abs(event["norm"] / norm - 1), 10 * LOSS_TOLERANCE,
-                            f"step {event['step']}: norm {event['norm']}, torch {norm}")
-
-    def assert_close(self, ours, theirs, tolerance):
-        self.assertTrue(bool(torch.isfinite(ours).all()))
-        self.assertLess(float((ours - theirs).abs().max()), tolerance)
 
     # --- adapters ---------------------------------------------------------------------------------------------
 
@@ -443,6 +447,84 @@ class RoundTrip(unittest.TestCase):
         self.check_messages(list(rows))
 
 
+@unittest.skipIf(ABSENT, ABSENT)
+@unittest.skipUnless((MODEL / "tokenizer.json").is_file(),
+                     f"there is no tokenizer in {MODEL}; `seedcorn pull smollm2-135m-instruct` fetches it")
+class Relatives(Compared):
+    """Small random models of the other architectures, with SmolLM2's tokenizer: trained by us and by torch, saved and merged.
+    Attention is eager on their side, which alone knows of caps."""
+
+    EAGER = {"attn_implementation": "eager"}
+    RATE = 2e-3
+
+    def check(self, make_config, **more):
+        """`make_config`: a class of configs; `more`: what it is given beside the shapes."""
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(MODEL))
+        chats = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in CHATS]
+        system = {"role": "system", "content": "You are a helpful AI assistant named SmolLM, trained by Hugging Face"}
+        rows = [supervised_ids(tokenizer, [system, *messages]) for messages in chats]
+        ids = rows[4][0]
+        with tempfile.TemporaryDirectory(prefix="seedcorn-relatives-") as temporary:
+            folder = pathlib.Path(temporary)
+            base, dialogues = folder / "base", folder / "dialogues.jsonl"
+            write_lines(dialogues, [{"id": f"chat-{i}", "messages": messages} for i, messages in enumerate(chats)])
+            self.make_base(base, tokenizer, make_config, more)
+
+            model = load_model(base, **self.EAGER)
+            before = logits_of(model, ids)
+            losses, norms = train_with_torch(model, rows, self.RATE, 0.01, warmup=2)
+            self.train(base, dialogues, folder / "full", "full", "--micro-batch", 1)
+            self.check_losses(folder / "full", losses, norms, rows)
+            tuned = logits_of(load_model(folder / "full", **self.EAGER), ids)
+            self.assertGreater(float((tuned - before).abs().max()), 0.1, "the training changes nothing")
+            self.assert_close(tuned, logits_of(model, ids), 50 * LOGIT_TOLERANCE)
+
+            torch.manual_seed(13)
+            config = LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules=LINEARS, task_type="CAUSAL_LM")
+            get_peft_model(load_model(base, **self.EAGER), config).save_pretrained(str(folder / "initial"))
+            model = load_adapted(folder / "initial", base, trainable=True, **self.EAGER)
+            losses, norms = train_with_torch(model, rows, self.RATE, 0.01, warmup=2)
+            self.train(base, dialogues, folder / "dora", "lora", "--init-adapter", folder / "initial")
+            self.check_losses(folder / "dora", losses, norms, rows)
+            theirs = logits_of(load_adapted(folder / "dora", base, **self.EAGER), ids)
+            self.assert_close(theirs, logits_of(model.eval(), ids), 20 * LOGIT_TOLERANCE)
+            seedcorn("merge", "--model", base, "--adapter", folder / "dora", "--out", folder / "merged")
+            self.assert_close(logits_of(load_model(folder / "merged", **self.EAGER), ids), theirs, LOGIT_TOLERANCE)
+
+    def make_base(self, base, tokenizer, make_config, more):
+        torch.manual_seed(9)
+        config = make_config(
+            vocab_size=len(tokenizer), hidden_size=48, intermediate_size=80, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=512, initializer_range=0.15, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=None, **more)
+        model = transformers.AutoModelForCausalLM.from_config(config, **self.EAGER).float()
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "norm" in name or name.endswith(".bias"):
+                    weight.add_(0.2 * torch.randn_like(weight))
+        model.save_pretrained(str(base))
+        tokenizer.save_pretrained(str(base))
+
+    def train(self, base, dialogues, out, method, *more):
+        seedcorn("train", "--model", base, "--dialogues", dialogues, "--out", out, "--method", method, "--epochs", EPOCHS,
+                 "--batch-size", BATCH, "--max-tokens", 128, "--no-shuffle", "--weight-decay", 0.01, "--warmup-steps", 2,
+                 "--lr", self.RATE, "--dtype", "fp32", *more)
+
+    def test_qwen2(self):
+        self.check(transformers.Qwen2Config, num_hidden_layers=2, tie_word_embeddings=True)
+
+    def test_qwen3(self):
+        self.check(transformers.Qwen3Config, num_hidden_layers=2, head_dim=16)
+
+    def test_gemma2(self):
+        self.check(transformers.Gemma2Config, num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=24, sliding_window=10,
+                   attn_logit_softcapping=4.0, final_logit_softcapping=8.0)
+
+    def test_gemma3(self):
+        self.check(transformers.Gemma3TextConfig, num_hidden_layers=3, head_dim=16, query_pre_attn_scalar=24, sliding_window=10,
+                   layer_types=["sliding_attention", "full_attention", "sliding_attention"])
+
+
 class Counted(unittest.TextTestResult):
     passed = 0
 
@@ -466,7 +548,8 @@ def main():
         print("0 passed, 1 failed, 0 skipped")
         return 1
     SEEDCORN = os.path.abspath(SEEDCORN)
-    result = unittest.TextTestRunner(verbosity=2, resultclass=Counted, warnings="ignore").run(loader.loadTestsFromTestCase(RoundTrip))
+    result = unittest.TextTestRunner(verbosity=2, resultclass=Counted, warnings="ignore").run(
+        unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in (RoundTrip, Relatives)))
     bad, skipped = len(result.failures) + len(result.errors), len(result.skipped)
     for reason in sorted({reason for _, reason in result.skipped}):
         print(f"skipped: {reason}")

@@ -86,7 +86,7 @@ static void forward_block(void *out, float *lse, const void *q, const void *k, c
         memset(scores, 0, sizeof scores);
         tile_product(n, QUERIES, dim, rows, pitch, 1, queries, QUERIES, scores, QUERIES);
         if (shape->soft_cap > 0)
-            cap_scores(scores, n * QUERIES, shape->soft_cap);
+            cap_values(scores, n * QUERIES, shape->soft_cap);
         mask(scores, shape, k0, n, task.first);
         for (int64_t i = 0; i < QUERIES; i++)
             shrink[i] = most[i];

@@ -92,25 +92,4 @@ static inline int64_t seen_before(const attention_shape *shape, int64_t first, i
     return shape->bidirectional ? n : first + length;
 }
 
-/* tanh x to about 2 ulp, by Cephes' tanhf (Moshier); inlined into vector loops, unlike libm's. */
-static inline float fast_tanh(float x)
-{
-    const float y = x < 0 ? -x : x, z = x * x;
-    float p = -5.70498872745e-3f;
-    p = p * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    const float small = p * z * x + x, large = 1.0f - 2.0f / (fast_exp(2 * y) + 1.0f);
-    return y < 0.625f ? small : x < 0 ? -large : large;
-}
-
-/* scores become cap tanh(score / cap) */
-static inline void cap_scores(float *restrict scores, int64_t n, float cap)
-{
-    const float rate = 1.0f / cap;
-    for (int64_t i = 0; i < n; i++)
-        scores[i] = cap * fast_tanh(scores[i] * rate);
-}
-
 #endif

@@ -108,7 +108,7 @@ static inline void amx_see(float *scores, const attention_shape *shape, int64_t 
     if (shape->soft_cap > 0) {
         for (int64_t i = 0; i < n * QUERIES; i++)
             scores[i] *= shape->scale;
-        cap_scores(scores, n * QUERIES, shape->soft_cap);
+        cap_values(scores, n * QUERIES, shape->soft_cap);
     }
     const __m512 unseen = _mm512_set1_ps(-INFINITY);
     for (int64_t j = 0; j < amx_padded(n); j++) {

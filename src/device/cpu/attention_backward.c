@@ -87,7 +87,7 @@ static void backward_head(const backward *all, int64_t seq, int64_t head)
             tile_product(keys, QUERIES, dim, k, k_pitch, 1, b.q_t, QUERIES, scores, QUERIES);
             tile_product(keys, QUERIES, dim, v, v_pitch, 1, b.dout_t, QUERIES, slopes, QUERIES);
             if (shape->soft_cap > 0) {
-                cap_scores(scores, keys * QUERIES, shape->soft_cap);
+                cap_values(scores, keys * QUERIES, shape->soft_cap);
                 cap_slopes(rates, scores, keys * QUERIES, shape->soft_cap);
             }
             mask(scores, shape, k0, keys, first);

@@ -117,6 +117,13 @@ static float soften(float *scores, int64_t n, float *most, float *total)
     return shrink;
 }
 
+/* Where the rows that a query sees begin. */
+static int64_t first_seen(const attention_cached_shape *shape, int64_t query)
+{
+    const int64_t first = shape->kv_offsets[query], last = shape->kv_offsets[query + 1];
+    return shape->window > 0 && last - first > shape->window ? last - shape->window : first;
+}
+
 /* Up to GROUP heads of one query, from `head` on. */
 static void cached_heads(void *out, const void *q, const void *k_cache, const void *v_cache, dtype type,
                          const attention_cached_shape *shape, int64_t query, int64_t kv_head, int64_t head,
@@ -125,8 +132,8 @@ static void cached_heads(void *out, const void *q, const void *k_cache, const vo
     float queries[GROUP][HEAD_MOST], sums[GROUP][HEAD_MOST], scores[GROUP][CACHE_BLOCK + 3] = {{0}};
     float most[GROUP], total[GROUP];
     cached_block block;
-    const int64_t dim = shape->head_dim, wide = head_wide(dim), first = shape->kv_offsets[query],
-                  last = shape->kv_offsets[query + 1];
+    const int64_t dim = shape->head_dim, wide = head_wide(dim), last = shape->kv_offsets[query + 1],
+                  first = first_seen(shape, query);
     memset(sums, 0, (size_t)heads * sizeof *sums);
     for (int64_t h = 0; h < heads; h++) {
         const float *from = row_load(q, type, query * shape->q_stride + (head + h) * dim, dim, queries[h]);
@@ -149,7 +156,7 @@ static void cached_heads(void *out, const void *q, const void *k_cache, const vo
         }
         for (int64_t h = 0; h < heads; h++) {
             if (shape->soft_cap > 0)
-                cap_scores(scores[h], n, shape->soft_cap);
+                cap_values(scores[h], n, shape->soft_cap);
             const float shrink = soften(scores[h], n, &most[h], &total[h]);
             for (int64_t d = 0; from > first && d < wide; d++)
                 sums[h][d] *= shrink;
@@ -184,9 +191,10 @@ sc_status cpu_attention_cached(stream *s, void *out, const void *q, const void *
     if (shape->n_kv_heads < 1 || shape->n_heads % shape->n_kv_heads)
         return sc_fail(SC_INTERNAL, "attention_cached: %d heads do not divide into %d key heads",
                        (int)shape->n_heads, (int)shape->n_kv_heads);
-    if (!(shape->soft_cap >= 0))
-        return sc_fail(SC_INTERNAL, "attention_cached: a soft cap of %g must not be negative",
-                       (double)shape->soft_cap);
+    if (!(shape->soft_cap >= 0) || shape->window < 0)
+        return sc_fail(SC_INTERNAL,
+                       "attention_cached: a soft cap of %g and a window of %lld must not be negative",
+                       (double)shape->soft_cap, (long long)shape->window);
     const int64_t group = shape->n_heads / shape->n_kv_heads, pieces = (group + GROUP - 1) / GROUP;
     const int64_t tasks = shape->n_queries * shape->n_kv_heads * pieces;
     const int64_t work =

@@ -23,6 +23,7 @@
 #define cpu_score_rows cpu_score_rows_avx512
 #define cpu_score_set_depth cpu_score_set_depth_avx512
 
+#define cpu_cap_logits cpu_cap_logits_avx512
 #define cpu_cross_entropy cpu_cross_entropy_avx512
 #define cpu_design_flush cpu_design_flush_avx512
 #define cpu_dora_backward cpu_dora_backward_avx512

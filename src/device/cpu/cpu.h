@@ -26,10 +26,10 @@ sc_status cpu_pool_rows(stream *s, float *out, const void *x, dtype type, const 
 
 /* embedding.c */
 sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
-                                const int32_t *ids, int64_t n, int64_t dim);
+                                const int32_t *ids, int64_t n, int64_t dim, float scale);
 sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
                                  const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
-                                 void *workspace);
+                                 float scale, void *workspace);
 size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
 
 /* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c, gemm_amx.c, gemv_amx.c */
@@ -66,12 +66,16 @@ bool cpu_gemm_amx(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, f
                   int64_t lda, const uint16_t *b, int64_t ldb, float beta, void *c, dtype c_type,
                   int64_t ldc);
 
+/* bias.c */
+sc_status cpu_bias_forward(stream *s, void *y, const void *b, dtype type, int64_t n, int64_t dim);
+sc_status cpu_bias_backward(stream *s, float *db, const void *dy, dtype type, int64_t n, int64_t dim);
+
 /* norm.c */
 sc_status cpu_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
-                              dtype w_type, int64_t n, int64_t dim, float eps);
+                              dtype w_type, int64_t n, int64_t dim, float eps, float shift);
 sc_status cpu_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
                                const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
-                               int64_t n, int64_t dim, void *workspace);
+                               int64_t n, int64_t dim, float shift, void *workspace);
 size_t cpu_rmsnorm_backward_workspace(int64_t n, int64_t dim);
 
 /* rope.c */
@@ -108,7 +112,8 @@ sc_status cpu_glu_backward(stream *s, void *dgate, void *dup, const void *dy, co
 
 /* loss.c */
 sc_status cpu_cross_entropy(stream *s, float *losses, void *logits, dtype type, const int32_t *targets,
-                            int64_t n, int64_t vocab, float scale, bool backward);
+                            int64_t n, int64_t vocab, float scale, float soft_cap, bool backward);
+sc_status cpu_cap_logits(stream *s, float *logits, int64_t n, float cap);
 
 /* optimizer.c */
 sc_status cpu_adamw(stream *s, float *master, void *weights_bf16, const float *grad, float *m, float *v,

@@ -2,14 +2,30 @@
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
 
+static void scale_row(void *out, dtype out_type, int64_t to, const void *table, dtype table_type,
+                      int64_t first, int64_t dim, float scale)
+{
+    float values[ROW_BLOCK], scaled[ROW_BLOCK];
+    for (int64_t from = 0; from < dim; from += ROW_BLOCK) {
+        const int64_t part = row_part(dim, from);
+        const float *x = row_load(table, table_type, first + from, part, values);
+        float *y = row_target(out, out_type, to + from, scaled);
+        for (int64_t i = 0; i < part; i++)
+            y[i] = scale * x[i];
+        row_commit(out, out_type, to + from, part, scaled);
+    }
+}
+
 sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void *table, dtype table_type,
-                                const int32_t *ids, int64_t n, int64_t dim)
+                                const int32_t *ids, int64_t n, int64_t dim, float scale)
 {
     (void)s;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n *dim, n))
     for (int64_t i = 0; i < n; i++) {
         int64_t from = ids[i] * dim, to = i * dim;
-        if (out_type == table_type)
+        if (scale != 1)
+            scale_row(out, out_type, to, table, table_type, from, dim, scale);
+        else if (out_type == table_type)
             memcpy(at(out, out_type, to), at_const(table, table_type, from),
                    (size_t)dim * dtype_size(out_type));
         else if (out_type == DTYPE_F32)
@@ -24,7 +40,7 @@ sc_status cpu_embedding_forward(stream *s, void *out, dtype out_type, const void
  * whatever the number of threads. */
 sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dtype dout_type,
                                  const int32_t *ids, int64_t n, int64_t vocab, int64_t dim, int32_t skip_id,
-                                 void *workspace)
+                                 float scale, void *workspace)
 {
     (void)s;
     (void)workspace;
@@ -44,7 +60,7 @@ sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dty
                 int64_t part = row_part(dim, from);
                 const float *restrict values = row_load(dout, dout_type, i * dim + from, part, scratch);
                 for (int64_t j = 0; j < part; j++)
-                    row[from + j] += values[j];
+                    row[from + j] += scale * values[j];
             }
         }
     }

@@ -1,9 +1,9 @@
-/* norm: RMSNorm (Zhang & Sennrich 2019), y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps). */
+/* norm: RMSNorm (Zhang & Sennrich 2019), y = x * rstd * (shift + w) with rstd = 1 / sqrt(mean(x^2) + eps). */
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
 
 sc_status cpu_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, const void *w, dtype type,
-                              dtype w_type, int64_t n, int64_t dim, float eps)
+                              dtype w_type, int64_t n, int64_t dim, float eps, float shift)
 {
     (void)s;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n *dim, n))
@@ -28,7 +28,7 @@ sc_status cpu_rmsnorm_forward(stream *s, void *y, float *rstd, const void *x, co
             const float *wf = row_load(w, w_type, from, part, ws);
             float *yf = row_target(y, type, row * dim + from, ys);
             for (int64_t i = 0; i < part; i++)
-                yf[i] = xf[i] * r * wf[i];
+                yf[i] = xf[i] * r * (shift + wf[i]);
             row_commit(y, type, row * dim + from, part, ys);
         }
     }
@@ -50,9 +50,10 @@ size_t cpu_rmsnorm_backward_workspace(int64_t n, int64_t dim)
     return (size_t)dw_parts(n) * (size_t)dim * sizeof(float);
 }
 
-/* With g = dy * w: dx = rstd * g - x * rstd^3 * mean(g * x);  dw += dy * x * rstd. */
+/* With g = dy * (shift + w): dx = rstd * g - x * rstd^3 * mean(g * x);  dw += dy * x * rstd. */
 static void backward_row(void *dx, bool accumulate, float *restrict dw, const void *dy, const void *x,
-                         const void *w, float r, dtype type, dtype w_type, int64_t row, int64_t dim)
+                         const void *w, float shift, float r, dtype type, dtype w_type, int64_t row,
+                         int64_t dim)
 {
     float xs[ROW_BLOCK], ws[ROW_BLOCK], gs[ROW_BLOCK], ds[ROW_BLOCK];
     double dot = 0;
@@ -64,7 +65,7 @@ static void backward_row(void *dx, bool accumulate, float *restrict dw, const vo
         float total = 0;
 #pragma omp simd reduction(+ : total)
         for (int64_t i = 0; i < part; i++)
-            total += gf[i] * wf[i] * xf[i];
+            total += gf[i] * (shift + wf[i]) * xf[i];
         dot += total;
         if (dw)
             for (int64_t i = 0; i < part; i++)
@@ -81,10 +82,10 @@ static void backward_row(void *dx, bool accumulate, float *restrict dw, const vo
             if (type != DTYPE_F32)
                 row_load(dx, type, offset, part, ds);
             for (int64_t i = 0; i < part; i++)
-                df[i] += r * gf[i] * wf[i] - xf[i] * slope;
+                df[i] += r * gf[i] * (shift + wf[i]) - xf[i] * slope;
         } else {
             for (int64_t i = 0; i < part; i++)
-                df[i] = r * gf[i] * wf[i] - xf[i] * slope;
+                df[i] = r * gf[i] * (shift + wf[i]) - xf[i] * slope;
         }
         row_commit(dx, type, offset, part, ds);
     }
@@ -92,7 +93,7 @@ static void backward_row(void *dx, bool accumulate, float *restrict dw, const vo
 
 sc_status cpu_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *dw, const void *dy,
                                const void *x, const void *w, const float *rstd, dtype type, dtype w_type,
-                               int64_t n, int64_t dim, void *workspace)
+                               int64_t n, int64_t dim, float shift, void *workspace)
 {
     (void)s;
     float *partial = workspace;
@@ -103,7 +104,7 @@ sc_status cpu_rmsnorm_backward(stream *s, void *dx, bool accumulate_dx, float *d
         if (own)
             memset(own, 0, (size_t)dim * sizeof *own);
         for (int64_t row = n * p / parts; row < n * (p + 1) / parts; row++)
-            backward_row(dx, accumulate_dx, own, dy, x, w, rstd[row], type, w_type, row, dim);
+            backward_row(dx, accumulate_dx, own, dy, x, w, shift, rstd[row], type, w_type, row, dim);
     }
     if (!dw)
         return SC_OK;

@@ -115,6 +115,27 @@ static inline float fast_exp(float x)
     return x == x ? y : x;
 }
 
+/* tanh x to about 2 ulp, by Cephes' tanhf (Moshier); inlined into vector loops, unlike libm's. */
+static inline float fast_tanh(float x)
+{
+    const float y = x < 0 ? -x : x, z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    const float small = p * z * x + x, large = 1.0f - 2.0f / (fast_exp(2 * y) + 1.0f);
+    return y < 0.625f ? small : x < 0 ? -large : large;
+}
+
+/* x becomes cap tanh(x / cap) */
+static inline void cap_values(float *restrict x, int64_t n, float cap)
+{
+    const float rate = 1.0f / cap;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = cap * fast_tanh(x[i] * rate);
+}
+
 /* sin x and cos x to about 1e-7, for |x| up to 1e8: x less a multiple of pi/2, in double, then the polynomials of Cephes'
  * sinf and cosf (Moshier). Inlined into vector loops, where libm's sincos took most of rope's time. */
 static inline void fast_sincos(double x, float *sine, float *cosine)
