@@ -32,7 +32,7 @@ sc_status cpu_embedding_backward(stream *s, float *dtable, const void *dout, dty
                                  float scale, void *workspace);
 size_t cpu_embedding_backward_workspace(int64_t n, int64_t vocab, int64_t dim);
 
-/* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c, gemm_amx.c, gemv_amx.c */
+/* gemm.c, gemm_onednn.c, gemv.c, gemv_bf16.c, gemv_amx.c */
 sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
                    const void *a, dtype a_type, int64_t lda, const void *b, dtype b_type, int64_t ldb,
                    float beta, void *c, dtype c_type, int64_t ldc);
@@ -58,13 +58,9 @@ bool cpu_gemv_bf16(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t 
                    const uint16_t *w, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
 /* The same by AMX, where cpu_has_amx(); false if it does not take the shape, or has no memory for x. From GEMV_AMX_LEAST rows up
  * to GEMV_AMX_ROWS it beats those and the primitive. */
-enum { GEMV_AMX_LEAST = 5, GEMV_AMX_ROWS = 128 };
+enum { GEMV_AMX_LEAST = 5, GEMV_AMX_ROWS = 64 };
 bool cpu_gemv_amx(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *x, int64_t ldx,
                   const uint16_t *w, int64_t ldw, float beta, void *c, dtype c_type, int64_t ldc);
-/* Any product of bf16 by AMX, where cpu_has_amx(); false where k is too deep for it, or memory is short. */
-bool cpu_gemm_amx(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *a,
-                  int64_t lda, const uint16_t *b, int64_t ldb, float beta, void *c, dtype c_type,
-                  int64_t ldc);
 
 /* bias.c */
 sc_status cpu_bias_forward(stream *s, void *y, const void *b, dtype type, int64_t n, int64_t dim);

@@ -163,9 +163,6 @@ sc_status cpu_gemm(stream *s, bool trans_a, bool trans_b, int64_t m, int64_t n, 
     if (m >= GEMV_AMX_LEAST && m <= GEMV_AMX_ROWS && !trans_a && trans_b && halves && cpu_has_amx() &&
         cpu_gemv_amx(m, n, k, alpha, a, lda, b, ldb, beta, c, c_type, ldc))
         return SC_OK;
-    if (m >= GEMV_AMX_LEAST && halves && cpu_has_amx() &&
-        cpu_gemm_amx(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, c_type, ldc))
-        return SC_OK;
 #endif
     if (m <= GEMV_BF16_ROWS && !trans_a && trans_b && halves && cpu_has_avx512_bf16() &&
         cpu_gemv_bf16(m, n, k, alpha, a, lda, b, ldb, beta, c, c_type, ldc))

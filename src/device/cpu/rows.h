@@ -30,16 +30,6 @@ static inline int cpu_team(int64_t work, int64_t tasks)
 #endif
 }
 
-/* Which of a team this thread is. */
-static inline int cpu_thread(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 static inline int64_t row_part(int64_t n, int64_t at)
 {
     return n - at < ROW_BLOCK ? n - at : ROW_BLOCK;
