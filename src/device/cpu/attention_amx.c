@@ -61,10 +61,11 @@ static void soften(running *state, uint32_t *pairs, float *shrink, const float *
 #pragma GCC unroll 4
     for (int g = 0; g < GROUPS; g++)
         most[g] = _mm512_set1_ps(-INFINITY);
-    for (int64_t j = 0; j < n; j++)
+    for (int64_t j = 0; j < n; j++) {
 #pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++)
             most[g] = _mm512_max_ps(_mm512_load_ps(scores + j * QUERIES + 16 * g), most[g]);
+    }
 #pragma GCC unroll 4
     for (int g = 0; g < GROUPS; g++) {
         const __m512 top = _mm512_max_ps(_mm512_mul_ps(most[g], rates), state->most[g]);
@@ -75,7 +76,7 @@ static void soften(running *state, uint32_t *pairs, float *shrink, const float *
         state->total[g] = _mm512_mul_ps(state->total[g], smaller);
         state->most[g] = top;
     }
-    for (int64_t j = 0; j < n; j += 2)
+    for (int64_t j = 0; j < n; j += 2) {
 #pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++) {
             const float *s = scores + j * QUERIES + 16 * g;
@@ -84,6 +85,7 @@ static void soften(running *state, uint32_t *pairs, float *shrink, const float *
             state->total[g] = _mm512_add_ps(state->total[g], _mm512_add_ps(even, odd));
             _mm512_store_si512(pairs + j / 2 * QUERIES + 16 * g, amx_round_pairs(even, odd));
         }
+    }
 }
 
 /* sums [dim][QUERIES] by each query's shrink, if any is not 1. */
