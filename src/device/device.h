@@ -33,7 +33,7 @@ sc_status device_measure_bandwidth(const device *d, int rounds, double *gigabyte
 const char *cpu_isa(void);
 bool cpu_has_bf16(void);
 bool cpu_has_avx512_bf16(void);
-/* Whether a program of one's own may use AMX's tiles, and AVX512-BF16 beside them. */
+/* Whether code of our own may use AMX's tiles, with AVX512-BF16 beside them. */
 bool cpu_has_amx(void);
 /* Whether products of bf16 are faster than products of as many floats: with AMX, or AVX512-BF16 of another maker than Intel,
  * whose VDPBF16PS does half the operations a cycle of its FMA (measured: 170 and 326 GFLOP/s in oneDNN, docs/benchmarks.md). */

@@ -13,9 +13,15 @@
 
 enum {
     AMX_ROWS = 16,
-    AMX_DEPTH = 32 /* bf16 in a row */,
-    AMX_STEP = 32 /* rows and columns of amx_product's blocks */
+    AMX_DEPTH = 32, /* bf16 in a row */
+    AMX_STEP = 32   /* rows and columns of a block of sums */
 };
+
+/* n rounded up to whole steps. */
+static inline int64_t amx_padded(int64_t n)
+{
+    return (n + AMX_STEP - 1) / AMX_STEP * AMX_STEP;
+}
 
 /* A thread's tiles: all eight are whole ones between the two. */
 static inline void amx_begin(void)
@@ -47,45 +53,68 @@ typedef struct amx_right {
     int64_t step, row;
 } amx_right;
 
-/* c [rows][columns] = a b, or += where `adds`, over `steps` times 32; rows and columns are multiples of 32. Four sums stand in
- * tiles, so each operand's tile is loaded for two products. */
+/* --- products ------------------------------------------------------------------------------------------ */
+
+/* A block of 32 x 32 sums stands in four tiles, so each operand's tile is loaded for two products. */
+static inline void amx_zero_sums(void)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+static inline void amx_load_sums(const float *c, int64_t ldc)
+{
+    const size_t row = (size_t)ldc * sizeof *c;
+    _tile_loadd(0, c, row);
+    _tile_loadd(1, c + AMX_ROWS, row);
+    _tile_loadd(2, c + AMX_ROWS * ldc, row);
+    _tile_loadd(3, c + AMX_ROWS * ldc + AMX_ROWS, row);
+}
+
+static inline void amx_store_sums(float *c, int64_t ldc)
+{
+    const size_t row = (size_t)ldc * sizeof *c;
+    _tile_stored(0, c, row);
+    _tile_stored(1, c + AMX_ROWS, row);
+    _tile_stored(2, c + AMX_ROWS * ldc, row);
+    _tile_stored(3, c + AMX_ROWS * ldc + AMX_ROWS, row);
+}
+
+/* A step of 32 along the depth of both operands. */
+static inline void amx_add_step(amx_left a, amx_right b)
+{
+    const size_t a_row = (size_t)a.row * sizeof *a.at, b_row = (size_t)b.row * sizeof *b.at;
+    _tile_loadd(4, a.at, a_row);
+    _tile_loadd(6, b.at, b_row);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, b.at + AMX_ROWS, b_row);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, a.at + AMX_ROWS * a.row, a_row);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+}
+
+/* c [rows][columns] = a b, or += where `adds`, over `steps` times 32; rows and columns are multiples of 32. */
 static inline void amx_product(int64_t rows, int64_t columns, int64_t steps, amx_left a, amx_right b,
                                bool adds, float *c, int64_t ldc)
 {
-    const size_t c_row = (size_t)ldc * sizeof *c, a_row = (size_t)a.row * sizeof *a.at,
-                 b_row = (size_t)b.row * sizeof *b.at;
     for (int64_t j = 0; j < columns; j += AMX_STEP)
         for (int64_t i = 0; i < rows; i += AMX_STEP) {
-            float *to = c + i * ldc + j;
-            if (adds) {
-                _tile_loadd(0, to, c_row);
-                _tile_loadd(1, to + AMX_ROWS, c_row);
-                _tile_loadd(2, to + AMX_ROWS * ldc, c_row);
-                _tile_loadd(3, to + AMX_ROWS * ldc + AMX_ROWS, c_row);
-            } else {
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_zero(2);
-                _tile_zero(3);
-            }
-            const uint16_t *left = a.at + i * a.row;
-            const uint32_t *right = b.at + j;
-            for (int64_t s = 0; s < steps; s++, left += a.step, right += b.step) {
-                _tile_loadd(4, left, a_row);
-                _tile_loadd(6, right, b_row);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_loadd(7, right + AMX_ROWS, b_row);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_loadd(5, left + AMX_ROWS * a.row, a_row);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-            _tile_stored(0, to, c_row);
-            _tile_stored(1, to + AMX_ROWS, c_row);
-            _tile_stored(2, to + AMX_ROWS * ldc, c_row);
-            _tile_stored(3, to + AMX_ROWS * ldc + AMX_ROWS, c_row);
+            amx_left left = {a.at + i * a.row, a.step, a.row};
+            amx_right right = {b.at + j, b.step, b.row};
+            if (adds)
+                amx_load_sums(c + i * ldc + j, ldc);
+            else
+                amx_zero_sums();
+            for (int64_t s = 0; s < steps; s++, left.at += left.step, right.at += right.step)
+                amx_add_step(left, right);
+            amx_store_sums(c + i * ldc + j, ldc);
         }
 }
+
+/* --- operands ------------------------------------------------------------------------------------------ */
 
 /* 16 x 16 dwords, transposed: pairs of rows, then pairs of those, then quarters. */
 static inline void amx_transpose(__m512i r[16])
@@ -123,13 +152,43 @@ static inline __m512i amx_pairs(const uint16_t *even, const uint16_t *odd)
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
-/* 16 floats each of two rows, rounded, as pairs. */
-static inline __m512i amx_round_pairs(__m512 even, __m512 odd)
+/* The p-th pair of n rows; rows beyond them are zeros. */
+static inline __m512i amx_pair_of(const uint16_t *x, int64_t stride, int64_t n, int64_t p)
 {
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, both);
+    static const uint16_t zeros[16];
+    return amx_pairs(2 * p < n ? x + 2 * p * stride : zeros,
+                     2 * p + 1 < n ? x + (2 * p + 1) * stride : zeros);
+}
+
+/* n rows of x as a right operand whose depth they are: out [pairs][pitch], of `columns` columns. */
+static inline void amx_pair_rows(uint32_t *out, int64_t pitch, int64_t pairs, const uint16_t *x,
+                                 int64_t stride, int64_t n, int64_t columns)
+{
+    for (int64_t p = 0; p < pairs; p++)
+        for (int64_t c = 0; c < columns; c += 16)
+            _mm512_store_si512(out + p * pitch + c, amx_pair_of(x + c, stride, n, p));
+}
+
+/* n rows of x as a right operand whose columns they are: out [depth / 2][rows]; rows beyond n are zeros. */
+static inline void amx_pack_rows(uint32_t *out, int64_t rows, const uint16_t *x, int64_t stride, int64_t n,
+                                 int64_t depth)
+{
+    for (int64_t i = 0; i < rows; i += 16)
+        for (int64_t p = 0; p < depth / 2; p += 16) {
+            __m512i r[16];
+            for (int64_t j = 0; j < 16; j++)
+                r[j] = i + j < n ? _mm512_loadu_si512(x + (i + j) * stride + 2 * p) : _mm512_setzero_si512();
+            amx_transpose(r);
+            for (int64_t j = 0; j < 16; j++)
+                _mm512_store_si512(out + (p + j) * rows + i, r[j]);
+        }
+}
+
+/* --- elements ------------------------------------------------------------------------------------------ */
+
+static inline __m512 amx_floats(__m256i halves)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
 /* Up to 16 elements of either type as floats, and back. */
@@ -137,8 +196,7 @@ static inline __m512 amx_load(const void *from, dtype type, __mmask16 some)
 {
     if (type == DTYPE_F32)
         return _mm512_maskz_loadu_ps(some, from);
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, from));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    return amx_floats(_mm256_maskz_loadu_epi16(some, from));
 }
 
 static inline void amx_store(void *to, dtype type, __mmask16 some, __m512 values)
@@ -149,7 +207,24 @@ static inline void amx_store(void *to, dtype type, __mmask16 some, __m512 values
         _mm256_mask_storeu_epi16(to, some, (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-/* The same, and what rounding took away from both, rounded: the two together keep 16 bits of a float. */
+/* 16 floats as bf16, and behind these what rounding took away, rounded: the two together keep 16 bits of a float. */
+static inline __m512i amx_split(__m512 values)
+{
+    const __m256i high = (__m256i)_mm512_cvtneps_pbh(values);
+    const __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(values, amx_floats(high)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(high), low, 1);
+}
+
+/* 16 floats each of two rows, rounded, as pairs. */
+static inline __m512i amx_round_pairs(__m512 even, __m512 odd)
+{
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, both);
+}
+
+/* The same of both parts of amx_split. */
 static inline void amx_split_pairs(__m512 even, __m512 odd, __m512i *high, __m512i *low)
 {
     *high = amx_round_pairs(even, odd);

@@ -12,12 +12,10 @@ enum { KEY_BLOCK = 128, GROUPS = QUERIES / 16 };
 /* One block of 32 tokens of a head. */
 static void transpose_block(uint16_t *to, const uint16_t *x, int64_t stride, int64_t n, int64_t dim)
 {
-    static const uint16_t zeros[16];
     for (int64_t d = 0; d < dim; d += 16) {
         __m512i r[16];
         for (int64_t p = 0; p < 16; p++)
-            r[p] = amx_pairs(2 * p < n ? x + 2 * p * stride + d : zeros,
-                             2 * p + 1 < n ? x + (2 * p + 1) * stride + d : zeros);
+            r[p] = amx_pair_of(x + d, stride, n, p);
         amx_transpose(r);
         for (int64_t j = 0; j < 16; j++)
             _mm512_storeu_si512(to + (d + j) * AMX_STEP, r[j]);
@@ -117,7 +115,7 @@ static void forward_block(const forward *all, int64_t seq, int64_t head, int64_t
     const float rate = amx_rate(shape);
     const int64_t offset = (start + first) * shape->q_stride + head * dim;
 
-    amx_queries(queries, all->q + offset, shape->q_stride, length, dim);
+    amx_pack_rows(queries, QUERIES, all->q + offset, shape->q_stride, length, dim);
     for (int g = 0; g < GROUPS; g++) {
         state.base[g] = state.total[g] = _mm512_setzero_ps();
         state.most[g] = _mm512_set1_ps(-INFINITY);

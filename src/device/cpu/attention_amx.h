@@ -7,11 +7,6 @@
 
 #define AMX_LOG2_E 1.44269504088896341f
 
-static inline int64_t amx_padded(int64_t n)
-{
-    return (n + AMX_STEP - 1) / AMX_STEP * AMX_STEP;
-}
-
 /* Where a sequence's tokens begin if each sequence is padded to whole steps, and how many rows all of them need. */
 static inline int64_t amx_first_row(const attention_shape *shape, int64_t seq)
 {
@@ -61,20 +56,6 @@ static inline amx_left amx_rows_of(uint16_t *scratch, const uint16_t *x, int64_t
         memcpy(scratch + i * dim, x + i * stride, (size_t)dim * sizeof *x);
     memset(scratch + n * dim, 0, (size_t)((amx_padded(n) - n) * dim) * sizeof *x);
     return (amx_left){.at = scratch, .step = AMX_DEPTH, .row = dim};
-}
-
-/* Queries of a head, transposed, in pairs along the head: out [dim / 2][QUERIES]; queries beyond n are zeros. */
-static inline void amx_queries(uint32_t *out, const uint16_t *x, int64_t stride, int64_t n, int64_t dim)
-{
-    for (int64_t i = 0; i < QUERIES; i += 16)
-        for (int64_t p = 0; p < dim / 2; p += 16) {
-            __m512i r[16];
-            for (int64_t j = 0; j < 16; j++)
-                r[j] = i + j < n ? _mm512_loadu_si512(x + (i + j) * stride + 2 * p) : _mm512_setzero_si512();
-            amx_transpose(r);
-            for (int64_t j = 0; j < 16; j++)
-                _mm512_store_si512(out + (p + j) * QUERIES + i, r[j]);
-        }
 }
 
 /* sums [dim][QUERIES], times `rates` of the queries, rounded to n rows of x. */

@@ -34,26 +34,14 @@ typedef struct key_block {
     _Alignas(64) uint16_t k[BLOCK * HEAD_MOST], v[BLOCK * HEAD_MOST];
 } key_block;
 
-/* n rows in pairs of neighbours: out [QUERIES / 2][dim]; rows beyond n are zeros */
-static void pair_queries(uint32_t *out, const uint16_t *x, int64_t stride, int64_t n, int64_t dim)
-{
-    static const uint16_t zeros[HEAD_MOST];
-    for (int64_t p = 0; p < QUERIES / 2; p++) {
-        const uint16_t *even = 2 * p < n ? x + 2 * p * stride : zeros;
-        const uint16_t *odd = 2 * p + 1 < n ? x + (2 * p + 1) * stride : zeros;
-        for (int64_t d = 0; d < dim; d += 16)
-            _mm512_store_si512(out + p * dim + d, amx_pairs(even + d, odd + d));
-    }
-}
-
 static void load_queries(query_block *b, const backward *all, int64_t row0, int64_t length, int64_t head)
 {
     const attention_shape *shape = all->shape;
     const int64_t dim = shape->head_dim, stride = shape->q_stride, offset = row0 * stride + head * dim;
-    amx_queries(b->q_along, all->q + offset, stride, length, dim);
-    amx_queries(b->dout_along, all->dout + offset, stride, length, dim);
-    pair_queries(b->q_across, all->q + offset, stride, length, dim);
-    pair_queries(b->dout_across, all->dout + offset, stride, length, dim);
+    amx_pack_rows(b->q_along, QUERIES, all->q + offset, stride, length, dim);
+    amx_pack_rows(b->dout_along, QUERIES, all->dout + offset, stride, length, dim);
+    amx_pair_rows(b->q_across, dim, QUERIES / 2, all->q + offset, stride, length, dim);
+    amx_pair_rows(b->dout_across, dim, QUERIES / 2, all->dout + offset, stride, length, dim);
     memset(b->dq, 0, (size_t)(dim * QUERIES) * sizeof *b->dq);
     for (int64_t i = 0; i < QUERIES; i++) {
         b->lse[i] = INFINITY; /* a query beyond the end has probabilities of zero */

@@ -7,20 +7,6 @@
 #include "device/cpu/cpu.h"
 #include "device/cpu/rows.h"
 
-/* x as the right operand: [k / 2][rows], rows beyond m zeros */
-static void pack_rows(uint32_t *pairs, int64_t rows, const uint16_t *x, int64_t ldx, int64_t m, int64_t k)
-{
-    for (int64_t i = 0; i < rows; i += 16)
-        for (int64_t p = 0; p < k / 2; p += 16) {
-            __m512i r[16];
-            for (int64_t j = 0; j < 16; j++)
-                r[j] = i + j < m ? _mm512_loadu_si512(x + (i + j) * ldx + 2 * p) : _mm512_setzero_si512();
-            amx_transpose(r);
-            for (int64_t j = 0; j < 16; j++)
-                _mm512_store_si512(pairs + (p + j) * rows + i, r[j]);
-        }
-}
-
 /* c [rows][columns] = alpha sums^T + beta c, for 16 columns or fewer; sums is [16][pitch] */
 static void finish(void *c, dtype type, int64_t ldc, int64_t rows, int64_t columns, const float *sums,
                    int64_t pitch, float alpha, float beta)
@@ -41,37 +27,20 @@ static void finish(void *c, dtype type, int64_t ldc, int64_t rows, int64_t colum
     }
 }
 
-/* sums [32][rows] = 32 rows of W, times x^T. Meanwhile the `next` lines of memory behind them, which are the rows that come next,
- * are asked for, a few a step: more would wait for one another. */
-static void product(float *sums, int64_t rows, int64_t steps, amx_left w, amx_right x, const uint16_t *ahead,
-                    int64_t lines)
+/* sums [32][rows] = 32 rows of W, times x^T. Where `next` is not NULL, the 32 rows of W there are asked for meanwhile, 32 lines a
+ * step: more at once would wait for one another. */
+static void product(float *sums, int64_t rows, int64_t steps, amx_left w, amx_right x, const uint16_t *next)
 {
-    const int64_t each = (lines + steps - 1) / steps;
-    const size_t w_row = (size_t)w.row * sizeof *w.at, x_row = (size_t)x.row * sizeof *x.at;
-    for (int64_t j = 0; j < rows; j += AMX_STEP) {
-        const uint16_t *left = w.at;
-        const uint32_t *right = x.at + j;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        for (int64_t s = 0; s < steps; s++, left += w.step, right += x.step) {
-            for (int64_t i = 0; i < each && j == 0 && lines > 0; i++, ahead += AMX_DEPTH)
-                _mm_prefetch(ahead, _MM_HINT_T1);
-            _tile_loadd(4, left, w_row);
-            _tile_loadd(6, right, x_row);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, right + AMX_ROWS, x_row);
-            _tile_dpbf16ps(1, 4, 7);
-            _tile_loadd(5, left + AMX_ROWS * w.row, w_row);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
+    for (int64_t j = 0; j < rows; j += AMX_STEP, next = NULL) {
+        amx_left left = w;
+        amx_right right = {x.at + j, x.step, x.row};
+        amx_zero_sums();
+        for (int64_t s = 0; s < steps; s++, left.at += left.step, right.at += right.step) {
+            for (int64_t i = 0; next && i < AMX_STEP; i++)
+                _mm_prefetch(next + (s * AMX_STEP + i) * AMX_DEPTH, _MM_HINT_T1);
+            amx_add_step(left, right);
         }
-        const size_t row = (size_t)rows * sizeof *sums;
-        _tile_stored(0, sums + j, row);
-        _tile_stored(1, sums + j + AMX_ROWS, row);
-        _tile_stored(2, sums + AMX_ROWS * rows + j, row);
-        _tile_stored(3, sums + AMX_ROWS * rows + j + AMX_ROWS, row);
+        amx_store_sums(sums + j, rows);
     }
 }
 
@@ -80,13 +49,13 @@ bool cpu_gemv_amx(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *
 {
     if (k % AMX_DEPTH || k == 0 || m > GEMV_AMX_ROWS)
         return false;
-    const int64_t rows = (m + AMX_STEP - 1) / AMX_STEP * AMX_STEP, blocks = (n + AMX_STEP - 1) / AMX_STEP;
+    const int64_t rows = amx_padded(m), blocks = (n + AMX_STEP - 1) / AMX_STEP;
     const int64_t last = (blocks - 1) * AMX_STEP; /* the block that may end before its 32 rows */
     uint32_t *const pairs = aligned_alloc(64, (size_t)(k / 2 * (rows + AMX_STEP)) * sizeof *pairs);
     if (!pairs)
         return false;
     uint16_t *const rest = (uint16_t *)(pairs + k / 2 * rows);
-    pack_rows(pairs, rows, x, ldx, m, k);
+    amx_pack_rows(pairs, rows, x, ldx, m, k);
     for (int64_t i = 0; i < AMX_STEP && last + AMX_STEP > n; i++)
         if (last + i < n)
             memcpy(rest + i * k, w + (last + i) * ldw, (size_t)k * sizeof *rest);
@@ -101,10 +70,9 @@ bool cpu_gemv_amx(int64_t m, int64_t n, int64_t k, float alpha, const uint16_t *
             const int64_t j0 = block * AMX_STEP, columns = n - j0 < AMX_STEP ? n - j0 : AMX_STEP;
             const amx_left left = columns < AMX_STEP ? (amx_left){rest, AMX_DEPTH, k}
                                                      : (amx_left){w + j0 * ldw, AMX_DEPTH, ldw};
-            const int64_t lines =
-                j0 + 2 * AMX_STEP <= n && ldw == k ? k : 0; /* 32 rows, 32 elements a line */
+            const bool more = ldw == k && j0 + 2 * AMX_STEP <= n; /* whole rows, one behind the other */
             product(sums, rows, k / AMX_DEPTH, left, (amx_right){pairs, AMX_DEPTH / 2 * rows, rows},
-                    w + (j0 + AMX_STEP) * ldw, lines);
+                    more ? w + (j0 + AMX_STEP) * ldw : NULL);
             for (int64_t j = 0; j < columns; j += 16)
                 finish(at(c, c_type, j0 + j), c_type, ldc, m, columns - j < 16 ? columns - j : 16,
                        sums + j * rows, rows, alpha, beta);

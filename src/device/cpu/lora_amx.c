@@ -45,16 +45,10 @@ static void pack_down(uint32_t *pairs, const amx_adapter *m)
             __m512i high[16], low[16];
             for (int64_t j = 0; j < 16; j++) {
                 const float *from = m->at + (r + j) * width + c;
-                const __m512 first = _mm512_loadu_ps(from), second = _mm512_loadu_ps(from + 16);
-                const __m512bh rounded = _mm512_cvtne2ps_pbh(second, first);
-                const __m512i bits = (__m512i)rounded;
-                const __m512 first_high = _mm512_castsi512_ps(
-                    _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits)), 16));
-                const __m512 second_high = _mm512_castsi512_ps(
-                    _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1)), 16));
-                high[j] = bits;
-                low[j] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_sub_ps(second, second_high),
-                                                      _mm512_sub_ps(first, first_high));
+                const __m512i first = amx_split(_mm512_loadu_ps(from));
+                const __m512i second = amx_split(_mm512_loadu_ps(from + 16));
+                high[j] = _mm512_shuffle_i64x2(first, second, 0x44); /* both lower halves */
+                low[j] = _mm512_shuffle_i64x2(first, second, 0xee);
             }
             amx_transpose(high);
             amx_transpose(low);
@@ -87,13 +81,8 @@ static void pack_up(uint32_t *pairs, const amx_adapter *m)
                 const float *even = m->at + (r + 2 * p) * width + c;
                 amx_split_pairs(_mm512_loadu_ps(even), _mm512_loadu_ps(even + width), &rows[p], &rows[8 + p]);
             }
-            for (int64_t j = 0; !m->rank_in_rows && j < 16; j++) {
-                const __m512 values = _mm512_loadu_ps(m->at + (c + j) * rank + r);
-                const __m256i high = (__m256i)_mm512_cvtneps_pbh(values);
-                const __m512 kept = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-                const __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(values, kept));
-                rows[j] = _mm512_inserti64x4(_mm512_castsi256_si512(high), low, 1);
-            }
+            for (int64_t j = 0; !m->rank_in_rows && j < 16; j++)
+                rows[j] = amx_split(_mm512_loadu_ps(m->at + (c + j) * rank + r));
             if (!m->rank_in_rows)
                 amx_transpose(rows); /* eight pairs of high parts, then eight of low ones */
             for (int64_t p = 0; p < 8; p++)
@@ -186,31 +175,23 @@ static void split_rows(uint16_t *left, const float *narrow, int64_t rows, int64_
     for (int64_t i = 0; i < UP_ROWS; i++)
         for (int64_t r = 0; r < rank; r += RANK_TILE) {
             const __m512 values = i < rows ? _mm512_loadu_ps(narrow + i * rank + r) : _mm512_setzero_ps();
-            const __m256i high = (__m256i)_mm512_cvtneps_pbh(values);
-            const __m512 kept = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-            const __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(values, kept));
-            const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(high), low, 1);
+            const __m512i both = amx_split(values);
             _mm512_store_si512(left + 4 * (i * rank + r), both);
             _mm512_store_si512(left + 4 * (i * rank + r) + 32, both);
         }
 }
 
-/* wide [rows][columns] (+)= factor sums, 16 columns at a time */
-static void add_up(void *wide, dtype type, int64_t width, const float *sums, int64_t rows, int64_t columns,
-                   float factor)
+/* wide [rows][columns] += factor sums for bf16, = for floats */
+static void finish_up(void *wide, dtype type, int64_t width, const float *sums, int64_t rows, int64_t columns,
+                      float factor)
 {
     const __m512 factors = _mm512_set1_ps(factor);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j += 16) {
+            void *to = at(wide, type, i * width + j);
             const __m512 sum = _mm512_load_ps(sums + i * UP_COLUMNS + j);
-            if (type == DTYPE_F32) {
-                _mm512_storeu_ps((float *)wide + i * width + j, _mm512_mul_ps(sum, factors));
-                continue;
-            }
-            __m256i *to = (__m256i *)((uint16_t *)wide + i * width + j);
-            const __m512 old =
-                _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(to)), 16));
-            _mm256_storeu_si256(to, (__m256i)_mm512_cvtneps_pbh(_mm512_fmadd_ps(sum, factors, old)));
+            const __m512 old = type == DTYPE_F32 ? _mm512_setzero_ps() : amx_load(to, type, 0xffff);
+            amx_store(to, type, 0xffff, _mm512_fmadd_ps(sum, factors, old));
         }
 }
 
@@ -233,28 +214,14 @@ void amx_lora_up(void *wide, dtype type, const float *narrow, const amx_adapter 
                 const int64_t columns = width - column < UP_COLUMNS ? width - column : UP_COLUMNS;
                 amx_product(UP_ROWS, columns, 2 * rank / RANK_TILE, (amx_left){left, AMX_DEPTH, 4 * rank},
                             (amx_right){pairs + column, 16 * width, width}, false, sums, UP_COLUMNS);
-                add_up(at(wide, type, first * width + column), type, width, sums, rows, columns, factor);
+                finish_up(at(wide, type, first * width + column), type, width, sums, rows, columns, factor);
             }
         }
         amx_end();
     }
 }
 
-/* A step of tokens of some columns as gradient's right operand: [tokens / 2][GRADIENT_COLUMNS]; zeros beyond n tokens. */
-static int64_t pair_tokens(uint32_t *pairs, const uint16_t *wide, int64_t width, int64_t n, int64_t columns)
-{
-    const int64_t tokens = (n + AMX_DEPTH - 1) / AMX_DEPTH * AMX_DEPTH;
-    static const uint16_t zeros[GRADIENT_COLUMNS];
-    for (int64_t p = 0; p < tokens / 2; p++) {
-        const uint16_t *even = 2 * p < n ? wide + 2 * p * width : zeros;
-        const uint16_t *odd = 2 * p + 1 < n ? wide + (2 * p + 1) * width : zeros;
-        for (int64_t c = 0; c < columns; c += 16)
-            _mm512_store_si512(pairs + p * GRADIENT_COLUMNS + c, amx_pairs(even + c, odd + c));
-    }
-    return tokens;
-}
-
-/* m (+)= factor sums [16 high, 16 low][GRADIENT_COLUMNS] for 16 of the rank */
+/* m += factor sums [16 high, 16 low][GRADIENT_COLUMNS] for 16 of the rank */
 static void add_gradient(float *m, const amx_adapter *shape, const float *sums, int64_t rank, int64_t column,
                          int64_t columns, float factor)
 {
@@ -296,8 +263,9 @@ void amx_lora_gradient(float *m, const amx_adapter *shape, const float *narrow, 
             const int64_t columns = width - column < GRADIENT_COLUMNS ? width - column : GRADIENT_COLUMNS;
             for (int64_t token = 0; token < n; token += GRADIENT_TOKENS) {
                 const int64_t some = n - token < GRADIENT_TOKENS ? n - token : GRADIENT_TOKENS;
-                const int64_t tokens =
-                    pair_tokens(pairs, wide + token * width + column, width, some, columns);
+                const int64_t tokens = amx_padded(some);
+                amx_pair_rows(pairs, GRADIENT_COLUMNS, tokens / 2, wide + token * width + column, width, some,
+                              columns);
                 for (int64_t r = 0; r < rank; r += RANK_TILE)
                     amx_product(AMX_STEP, columns, tokens / AMX_DEPTH,
                                 (amx_left){left + 2 * (token * rank + AMX_DEPTH * r), 2 * AMX_DEPTH * rank,
