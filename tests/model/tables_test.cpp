@@ -147,17 +147,21 @@ TEST_P(ModelTables, LogitsAndGradientsInBf16)
         ASSERT_OK(model_grads_create(m));
     const double loss = f_.step(exact), of_cpu = f_.step(cpu), of_card = f_.step(card);
     EXPECT_NEAR(of_card, loss, 2 * std::fabs(of_cpu - loss) + 1e-3 * loss);
-    double cpu_far = 0,
-           card_far = 0; /* of all, each against its own size; one by one chance has more of a say */
+    double cpu_far = 0, card_far = 0; /* of all, each against its own size */
     for (int64_t i = 0; i < exact->n_parameters; i++) {
         const size_t n = size_t(exact->parameters[i].rows * exact->parameters[i].cols);
-        const Floats g = fetched(exact, exact->parameters[i].grad, n, DTYPE_F32);
-        const double size = distance(g, Floats(n));
-        const double by_cpu = distance(fetched(cpu, cpu->parameters[i].grad, n, DTYPE_F32), g) / size;
-        const double by_card = distance(fetched(card, card->parameters[i].grad, n, DTYPE_F32), g) / size;
-        EXPECT_LE(by_card, 4 * by_cpu + 1e-3) << exact->parameters[i].name;
-        cpu_far += by_cpu;
-        card_far += by_card;
+        const Floats g = fetched(exact, exact->parameters[i].grad, n, DTYPE_F32),
+                     by_cpu = fetched(cpu, cpu->parameters[i].grad, n, DTYPE_F32),
+                     by_card = fetched(card, card->parameters[i].grad, n, DTYPE_F32);
+        const double size = distance(g, Floats(n)), cpu_off = distance(by_cpu, g) / size,
+                     card_off = distance(by_card, g) / size;
+        if (GetParam().model == "llama3")
+            EXPECT_LE(max_difference(by_card, g), 2 * max_difference(by_cpu, g) + 1e-3 * max_abs(g))
+                << exact->parameters[i].name;
+        else /* vectors of 16 numbers: which is the furthest off is chance */
+            EXPECT_LE(card_off, 4 * cpu_off + 1e-3) << exact->parameters[i].name;
+        cpu_far += cpu_off;
+        card_far += card_off;
     }
     EXPECT_LE(card_far, 2 * cpu_far);
 }
