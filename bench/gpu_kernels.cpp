@@ -152,7 +152,9 @@ void bench_clusters(const Bench &b, Kernels &k, const Array &x, const std::vecto
         dist2(b.table, static_cast<size_t>(n) * sizeof(float)),
         assign_work(b.table, std::max<size_t>(b.table->cluster_assign_workspace(n, clusters, dim), 1)),
         softmax_work(b.table, std::max<size_t>(b.table->cluster_softmax_workspace(n, clusters, dim), 1)),
-        sums(b.table, static_cast<size_t>(clusters * dim) * sizeof(double)),
+        sums(b.table, static_cast<size_t>(2 * clusters * dim) * sizeof(double)),
+        none(b.table, std::vector<int32_t>(static_cast<size_t>(n), -1)),
+        summed(b.table, static_cast<size_t>(n) * sizeof(int32_t)),
         counts(b.table, static_cast<size_t>(clusters) * sizeof(int64_t)),
         p(b.table, static_cast<size_t>(n * clusters) * sizeof(double)),
         entropy(b.table, static_cast<size_t>(n) * sizeof(double));
@@ -165,8 +167,13 @@ void bench_clusters(const Bench &b, Kernels &k, const Array &x, const std::vecto
               });
     const std::string of = ", K = " + std::to_string(clusters);
     k.run("cluster_update" + of, times(n, dim), 4 * nd, nd, "fp64", [&] {
-        return b.table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
-                                       labels.as<int32_t>(), n, clusters, dim);
+        const sc_status status = /* the bits are copied: no row is in any sum yet */
+            b.table->cast(nullptr, summed.as<void>(), DTYPE_F32, none.as<void>(), DTYPE_F32, n);
+        return status != SC_OK
+                   ? status
+                   : b.table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(),
+                                             summed.as<int32_t>(), exact_grid_of(n, 1), x.as<float>(),
+                                             labels.as<int32_t>(), n, clusters, dim);
     });
     k.run("cluster_softmax" + of, times(n, dim), 4 * nd + 8 * nk, 3 * nd * static_cast<double>(clusters),
           "fp64", [&] {

@@ -79,8 +79,8 @@ const char *cuda_gemm_library(void);
 sc_status cuda_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
                               int64_t n, int64_t k, int64_t dim, void *workspace);
 size_t cuda_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
-sc_status cuda_cluster_update(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
-                              int64_t n, int64_t k, int64_t dim);
+sc_status cuda_cluster_update(stream *s, double *sums, int64_t *counts, int32_t *summed, exact_grid grid,
+                              const float *x, const int32_t *labels, int64_t n, int64_t k, int64_t dim);
 sc_status cuda_cluster_softmax(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
 size_t cuda_cluster_softmax_workspace(int64_t n, int64_t k, int64_t dim);

@@ -20,6 +20,7 @@
 /* Part of the contract: the numbers that dropout and sampling draw, and what sampling decides by. */
 #include "base/random.h"
 #include "base/status.h"
+#include "device/exact_sum.h"
 #include "device/sample_weight.h"
 
 typedef enum dtype { DTYPE_F32 = 0, DTYPE_BF16 = 1 } dtype;
@@ -320,14 +321,11 @@ struct ops {
     sc_status (*cluster_reassign)(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
                                   const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
                                   void *workspace);
-    /* sums [k][dim] (double) and counts [k] += those of the rows of each label, rows in ascending order: rows that come in
-     * several calls give the bytes of one call */
-    sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, const float *x,
-                                const int32_t *labels, int64_t n, int64_t k, int64_t dim);
-    /* sums of the wanted clusters only, the same bytes; cluster j's rows are members[offsets[j] .. offsets[j + 1] - 1],
-     * ascending. offsets [k + 1] and wanted [k] are host readable. A table may lack it. */
-    sc_status (*cluster_sums)(stream *s, double *sums, const float *x, const int32_t *members,
-                              const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim);
+    /* Rows leave the sum of summed[i] (-1: they are in none) and join that of labels[i]; summed becomes labels, and rows that
+     * stay are not read. counts [k] follow. sums [2][k][dim], coarse and fine parts by `grid`, are exact and to be added:
+     * no order of rows, calls or threads makes a difference */
+    sc_status (*cluster_update)(stream *s, double *sums, int64_t *counts, int32_t *summed, exact_grid grid,
+                                const float *x, const int32_t *labels, int64_t n, int64_t k, int64_t dim);
     /* p [n][k] = softmax over centres of -|x - c| / temperature; entropy[i] in nats */
     sc_status (*cluster_softmax)(stream *s, double *p, double *entropy, const float *x, const float *centres,
                                  int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);

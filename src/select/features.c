@@ -196,6 +196,7 @@ sc_status features_centre_as(const void *x, dtype type, int64_t n, int64_t dim, 
         (void)frexp(largest, &exponent);
         out->scale = ldexp(1, -exponent);
     }
+    out->largest = largest * out->scale * (1 + 0x1p-20); /* and its rounding */
     if (out->x)
         centred_fill(out, 0, n, out->x);
 cleanup:

@@ -28,9 +28,10 @@ void features_close(features *f); /* {0} is fine */
 typedef struct centred {
     const void *from; /* [n][dim] as they are, the caller's */
     dtype type;
-    float *x;     /* [n][dim] moved, or NULL: no copy */
-    double *mean; /* [dim] */
-    double scale; /* 1, or a power of two that keeps squared distances inside of float */
+    float *x;       /* [n][dim] moved, or NULL: no copy */
+    double *mean;   /* [dim] */
+    double scale;   /* 1, or a power of two that keeps squared distances inside of float */
+    double largest; /* the size of a moved value, at most */
     int64_t n, dim;
 } centred;
 sc_status features_centre(const float *x, int64_t n, int64_t dim, centred *out);

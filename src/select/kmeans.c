@@ -266,13 +266,14 @@ void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *t
     estimate_resident_add(out, "k-means: labels and distances", n, sizeof(int32_t) + sizeof(float));
     estimate_phase_begin(out);
     estimate_array_add(out, "k-means: distances or labels before", n, sizeof(float));
-    estimate_resident_add(out, "k-means: sums and counts", given ? 0 : k * (dim + 1), sizeof(double));
+    estimate_resident_add(out, "k-means: sums and counts", k * (2 * dim + 1), sizeof(double));
+    estimate_resident_add(out, "k-means: labels that the sums are of", n, sizeof(int32_t));
+    estimate_array_add(out, "k-means: rows that change sides", 2 * n, sizeof(uint32_t));
     estimate_resident_add(
         out, "k-means: scratch",
         (int64_t)(table->cluster_assign_workspace ? table->cluster_assign_workspace(n, k, dim) : 0), 1);
-    if (!given && table->cluster_reassign && table->cluster_sums)
-        estimate_resident_add(out, "k-means: bounds and members", n,
-                              sizeof(float) + 2 * sizeof(double) + 2 * sizeof(int32_t));
+    if (!given && table->cluster_reassign)
+        estimate_resident_add(out, "k-means: bounds", n, sizeof(float) + 2 * sizeof(double));
     estimate_phase_end(out);
     if (given) {
         estimate_work_add(out, "distances to the given centres", 2 * cells * (double)k, 1, probe_lloyd);

@@ -16,6 +16,21 @@ static sc_status array_open(lloyd *w, int64_t count, size_t size, resident *plac
     return resident_open(w->ops, host, (size_t)count * size, place);
 }
 
+/* No row is in any sum. */
+static sc_status sums_open(lloyd *w)
+{
+    sc_status status = SC_OK;
+    SC_TRY(array_open(w, 2 * w->k * w->dim, sizeof(double), &w->sums));
+    SC_TRY(array_open(w, w->k, sizeof(int64_t), &w->counts));
+    SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->summed));
+    memset(w->summed.host, 0xff, w->summed.bytes);
+    SC_TRY(resident_push(&w->summed));
+    SC_TRY(w->ops->fill_zero(NULL, w->sums.device, w->sums.bytes));
+    SC_TRY(w->ops->fill_zero(NULL, w->counts.device, w->counts.bytes));
+cleanup:
+    return status;
+}
+
 static sc_status bounds_open(lloyd *w)
 {
     sc_status status = SC_OK;
@@ -23,11 +38,6 @@ static sc_status bounds_open(lloyd *w)
     SC_TRY(array_open(w, w->k, sizeof(double), &w->moved));
     SC_TRY(array_open(w, w->n, sizeof(double), &w->near));
     SC_TRY(array_open(w, w->n, sizeof(double), &w->far));
-    SC_TRY(sc_alloc(&w->summed, (size_t)w->n, sizeof *w->summed));
-    if (w->summing)
-        return SC_OK;
-    SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->members));
-    SC_TRY(sc_alloc(&w->offsets, (size_t)w->k + 1, sizeof *w->offsets));
 cleanup:
     return status;
 }
@@ -42,17 +52,15 @@ sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_res
         return sc_fail(SC_DEVICE, "the device \"%s\" lacks the operation cluster_assign; use --device cpu",
                        table->name);
     w->summing = rows_streamed(x);
-    w->bounded = !plain && table->cluster_reassign && (w->summing || table->cluster_sums);
+    w->bounded = !plain && table->cluster_reassign;
+    w->grid = exact_grid_of(n, x->largest);
     SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
     SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
     SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
     SC_TRY(resident_open(table, out->centres, (size_t)k * (size_t)dim * sizeof(float), &w->centres));
     SC_TRY(resident_open(table, out->labels, (size_t)n * sizeof(int32_t), &w->labels));
     SC_TRY(resident_open(table, out->dist2, (size_t)n * sizeof(float), &w->dist2));
-    SC_TRY(array_open(w, k * dim, sizeof(double), &w->sums));
-    SC_TRY(array_open(w, k, sizeof(int64_t), &w->counts));
-    SC_TRY(sc_alloc(&w->wanted, (size_t)k, sizeof *w->wanted));
-    SC_TRY(sc_alloc(&w->moves, (size_t)k, sizeof *w->moves));
+    SC_TRY(sums_open(w));
     SC_TRY(sc_alloc(&w->step2, (size_t)k, sizeof *w->step2));
     SC_TRY(resident_scratch(table, table->cluster_assign_workspace(n, k, dim), &w->scratch));
     if (w->bounded)
@@ -63,16 +71,12 @@ cleanup:
 
 void lloyd_close(lloyd *w)
 {
-    resident *places[] = {&w->centres, &w->labels, &w->dist2, &w->sums, &w->counts, &w->scratch,
-                          &w->norms2,  &w->moved,  &w->near,  &w->far,  &w->members};
+    resident *places[] = {&w->centres, &w->labels, &w->dist2, &w->sums, &w->counts, &w->summed,
+                          &w->scratch, &w->norms2, &w->moved, &w->near, &w->far};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         resident_close(places[i]);
     for (int i = 0; i < w->n_arrays; i++)
         free(w->arrays[i]);
-    free(w->summed);
-    free(w->offsets);
-    free(w->wanted);
-    free(w->moves);
     free(w->step2);
     *w = (lloyd){0};
 }
@@ -89,8 +93,8 @@ typedef struct assigning {
 static sc_status visit_sum(void *context, const float *x, int64_t first, int64_t n)
 {
     const lloyd *w = context;
-    return w->ops->cluster_update(NULL, w->sums.device, w->counts.device, x,
-                                  (const int32_t *)w->labels.device + first, n, w->k, w->dim);
+    return w->ops->cluster_update(NULL, w->sums.device, w->counts.device, (int32_t *)w->summed.device + first,
+                                  w->grid, x, (const int32_t *)w->labels.device + first, n, w->k, w->dim);
 }
 
 static sc_status visit_assign(void *context, const float *x, int64_t first, int64_t n)
@@ -103,18 +107,10 @@ static sc_status visit_assign(void *context, const float *x, int64_t first, int6
     return status == SC_OK && a->sums ? visit_sum((void *)(uintptr_t)w, x, first, n) : status;
 }
 
-static sc_status clear_sums(const lloyd *w)
-{
-    const sc_status status = w->ops->fill_zero(NULL, w->sums.device, w->sums.bytes);
-    return status == SC_OK ? w->ops->fill_zero(NULL, w->counts.device, w->counts.bytes) : status;
-}
-
 static sc_status assign(lloyd *w, const float *centres, int64_t k, bool sums)
 {
     sc_status status = SC_OK;
     assigning a = {w, centres, k, sums};
-    if (sums)
-        SC_TRY(clear_sums(w));
     SC_TRY(rows_pass(w->x, visit_assign, &a));
     w->summed_now = sums;
     SC_TRY(resident_pull(&w->labels));
@@ -166,8 +162,6 @@ static sc_status reassign(lloyd *w, const double *moved, float *dist2, bool sums
 {
     sc_status status = SC_OK;
     reassigning r = {w, moved, dist2, sums};
-    if (sums)
-        SC_TRY(clear_sums(w));
     SC_TRY(rows_pass(w->x, visit_reassign, &r));
     w->summed_now = sums;
 cleanup:
@@ -181,10 +175,8 @@ sc_status lloyd_start(lloyd *w)
         double *near = w->near.host;
         SC_TRY(measure_norms(w));
         memcpy(w->norms2.host, w->dist2.host, w->dist2.bytes);
-        for (int64_t i = 0; i < w->n; i++) {
+        for (int64_t i = 0; i < w->n; i++)
             near[i] = INFINITY; /* nothing is known of any row yet */
-            w->summed[i] = -1;
-        }
         SC_TRY(resident_push(&w->norms2));
         SC_TRY(resident_push(&w->near));
     }
@@ -225,12 +217,18 @@ void lloyd_give(lloyd *w, int64_t i, int32_t cluster)
 sc_status lloyd_hand_over(lloyd *w)
 {
     sc_status status = SC_OK;
-    const int32_t *labels = w->labels.host;
+    const int32_t *labels = w->labels.host, *summed = w->summed.host;
+    int64_t *counts = w->counts.host;
+    SC_TRY(resident_pull(&w->summed));
+    memset(counts, 0, w->counts.bytes); /* those of the sums, again */
+    for (int64_t i = 0; i < w->n; i++)
+        counts[summed[i]]++;
+    SC_TRY(resident_push(&w->counts));
     if (w->bounded) { /* a row that was given away has bounds that speak of another centre */
         double *near = w->near.host;
         SC_TRY(resident_pull(&w->near));
         for (int64_t i = 0; i < w->n; i++)
-            near[i] = labels[i] == w->summed[i] ? near[i] : INFINITY;
+            near[i] = labels[i] == summed[i] ? near[i] : INFINITY;
         SC_TRY(resident_push(&w->near));
     }
     SC_TRY(resident_push(&w->labels));
@@ -241,52 +239,13 @@ cleanup:
 
 /* --- means ------------------------------------------------------------------------------------------------ */
 
-/* The rows of every cluster in ascending order, and which clusters have other rows than when they were summed. */
-static void list_members(lloyd *w)
-{
-    const int32_t *labels = w->labels.host;
-    int32_t *members = w->members.host;
-    int64_t *counts = w->counts.host;
-    memset(counts, 0, w->counts.bytes);
-    memset(w->wanted, 0, (size_t)w->k);
-    for (int64_t i = 0; i < w->n; i++) {
-        counts[labels[i]]++;
-        if (labels[i] == w->summed[i])
-            continue;
-        w->wanted[labels[i]] = 1;
-        if (w->summed[i] >= 0)
-            w->wanted[w->summed[i]] = 1;
-        w->summed[i] = labels[i];
-    }
-    for (int64_t j = 0; j < w->k; j++)
-        w->offsets[j + 1] = w->offsets[j] + counts[j];
-    for (int64_t i = 0; i < w->n; i++)
-        members[w->offsets[labels[i]]++] = (int32_t)i;
-    for (int64_t j = w->k; j > 0; j--)
-        w->offsets[j] = w->offsets[j - 1];
-    w->offsets[0] = 0;
-}
-
 sc_status lloyd_sum(lloyd *w)
 {
     sc_status status = SC_OK;
-    if (w->bounded && !w->summing) {
-        list_members(w);
-        SC_TRY(resident_push(&w->members));
-        SC_TRY(w->ops->cluster_sums(NULL, w->sums.device, w->x->all, w->members.device, w->offsets, w->wanted,
-                                    w->k, w->dim));
-    } else {
-        memset(w->wanted, 1, (size_t)w->k);
-        if (!w->summed_now) {
-            SC_TRY(clear_sums(w));
-            SC_TRY(rows_pass(w->x, visit_sum, w));
-        }
-        if (w->bounded)
-            memcpy(w->summed, w->labels.host, w->labels.bytes);
-        SC_TRY(resident_pull(&w->counts));
-    }
-    for (int64_t j = 0; j < w->k; j++)
-        w->moves[j] |= w->wanted[j];
+    if (!w->summed_now)
+        SC_TRY(rows_pass(w->x, visit_sum, w));
+    w->summed_now = true;
+    SC_TRY(resident_pull(&w->counts));
     SC_TRY(resident_pull(&w->sums));
 cleanup:
     return status;
@@ -295,15 +254,15 @@ cleanup:
 sc_status lloyd_move(lloyd *w, double *shift)
 {
     float *centres = w->centres.host;
-    const double *sums = w->sums.host;
+    const double *coarse = w->sums.host, *fine = coarse + w->k * w->dim;
     const int64_t *counts = w->counts.host, dim = w->dim;
     double *moved = w->moved.host;
     *shift = 0;
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < w->k; j++) {
         double step2 = 0;
-        for (int64_t d = 0; d < dim && counts[j] > 0 && w->moves[j]; d++) {
-            const float to = (float)(sums[j * dim + d] / (double)counts[j]);
+        for (int64_t d = 0; d < dim && counts[j] > 0; d++) {
+            const float to = (float)((coarse[j * dim + d] + fine[j * dim + d]) / (double)counts[j]);
             const double by = (double)to - (double)centres[j * dim + d];
             step2 += by * by;
             centres[j * dim + d] = to;
@@ -312,7 +271,6 @@ sc_status lloyd_move(lloyd *w, double *shift)
     }
     for (int64_t j = 0; j < w->k; j++) {
         *shift += w->step2[j];
-        w->moves[j] = 0;
         if (w->bounded)
             moved[j] = sqrt(w->step2[j]) * (1 + (double)(dim + 64) * 0x1p-52);
     }

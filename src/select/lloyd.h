@@ -1,7 +1,7 @@
 /* The two steps of Lloyd's iteration (1982), labels and means, on one set of rows; kmeans.c drives them.
  *
- * With bounds (Hamerly 2010) rows that cannot have changed sides are not compared again, and only clusters that lost
- * or won a row are summed again: the same labels, and the same bytes, as without. */
+ * With bounds (Hamerly 2010) rows that cannot have changed sides are not compared again, and sums are exact, so that only rows
+ * which did change sides are taken from one to the other: the same labels, and the same bytes, as without. */
 #ifndef SC_SELECT_LLOYD_H
 #define SC_SELECT_LLOYD_H
 
@@ -14,13 +14,10 @@ typedef struct lloyd {
     bool bounded;    /* false too where the table lacks the operations */
     bool summing;    /* labels and sums in one pass over the rows, which streams them */
     bool summed_now; /* the sums are of the labels as they are */
-    resident centres, labels, dist2, sums, counts, scratch; /* the first three are the result's */
-    resident norms2, moved, near, far, members; /* of bounds: see cluster_reassign, cluster_sums */
-    int32_t *summed;                            /* [n] the labels that the sums are of */
-    int64_t *offsets;
-    uint8_t *wanted; /* [k] clusters whose rows have changed since they were summed, */
-    uint8_t *moves;  /* [k] and since their centres were moved */
-    double *step2;   /* [k] squared ways of the centres */
+    resident centres, labels, dist2, sums, counts, summed, scratch; /* the first three are the result's */
+    resident norms2, moved, near, far;                              /* of bounds: see cluster_reassign */
+    exact_grid grid;                                                /* of the sums: see cluster_update */
+    double *step2;                                                  /* [k] squared ways of the centres */
     void *arrays[8]; /* the hosts of those that are not the result's */
     int n_arrays;
 } lloyd;

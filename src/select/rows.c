@@ -93,9 +93,11 @@ sc_status rows_open_from(const ops *table, conveyor_source source, int64_t dim, 
 
 sc_status rows_open_centred(const ops *table, const centred *c, size_t other, device_rows *out)
 {
-    if (c->x)
-        return rows_open(table, c->x, c->n, c->dim, other, out);
-    return rows_open_from(table, (conveyor_source){centred_fill, c, c->n}, c->dim, other, out);
+    const sc_status status =
+        c->x ? rows_open(table, c->x, c->n, c->dim, other, out)
+             : rows_open_from(table, (conveyor_source){centred_fill, c, c->n}, c->dim, other, out);
+    out->largest = c->largest;
+    return status;
 }
 
 typedef struct passing {

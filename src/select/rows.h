@@ -26,7 +26,8 @@ typedef struct device_rows {
     const float *x; /* [n][dim] on the host; NULL: only `source` knows them */
     conveyor_source source;
     int64_t n, dim;
-    float *all; /* [n][dim] on the device; NULL: they are streamed */
+    double largest; /* the size of a value, at most, where it is known: of centred rows */
+    float *all;     /* [n][dim] on the device; NULL: they are streamed */
     conveyor belt;
     double *count; /* where passes are counted, or NULL */
 } device_rows;

@@ -196,73 +196,111 @@ TEST(Cluster, AssignsWhereColumnsFallOffAndACentreOverflows)
     }
 }
 
-TEST(Cluster, SumsByLabel)
-{
-    for (const ops *table : present_tables()) {
-        Rows r = random_rows(500, 7, 130, 3, 10);
-        std::vector<int32_t> labels(r.n);
-        for (int64_t i = 0; i < r.n; i++)
-            labels[i] = static_cast<int32_t>((i * i) % 6); // 6 of 7: one cluster stays empty
-        Buffer x = upload_array(table, r.x), l = upload_array(table, labels);
-        std::vector<double> want(r.k * r.dim, 0.25); // what was there before
-        std::vector<int64_t> n(r.k, 3);
-        Buffer sums = upload_array(table, want), counts = upload_array(table, n);
-        int64_t from = 0;
-        for (int64_t at : {0, 1, 203, 500}) { // none, one row, some, the rest
-            ASSERT_EQ(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(),
-                                            x.as<float>() + from * r.dim, l.as<int32_t>() + from, at - from,
-                                            r.k, r.dim),
-                      SC_OK);
-            from = at;
-        }
+// Sums of rows as they join and leave, exact: those of one number after the other in any order, here of long double.
+struct Sums {
+    const ops *table;
+    const Rows &r;
+    Buffer x, sums, counts, summed;
+
+    Sums(const ops *t, const Rows &rows)
+        : table(t), r(rows), x(upload_array(t, rows.x)),
+          sums(upload_array(t, std::vector<double>(2 * r.k * r.dim))),
+          counts(upload_array(t, std::vector<int64_t>(r.k))),
+          summed(upload_array(t, std::vector<int32_t>(r.n, -1)))
+    {
+    }
+    sc_status update(const std::vector<int32_t> &labels, int64_t from, int64_t to, double largest)
+    {
+        Buffer l = upload_array(table, labels);
+        return table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(),
+                                     summed.as<int32_t>() + from, exact_grid_of(r.n, largest),
+                                     x.as<float>() + from * r.dim, l.as<int32_t>() + from, to - from, r.k,
+                                     r.dim);
+    }
+    // What each cluster's sum is off by, at most, in fine steps; and that counts and labels are right.
+    double off(const std::vector<int32_t> &labels, double largest) const
+    {
+        std::vector<int64_t> n(r.k);
+        std::vector<long double> want(r.k * r.dim);
         for (int64_t i = 0; i < r.n; i++) {
             n[labels[i]]++;
             for (int64_t d = 0; d < r.dim; d++)
-                want[labels[i] * r.dim + d] += r.x[i * r.dim + d];
+                want[labels[i] * r.dim + d] += static_cast<long double>(r.x[i * r.dim + d]);
         }
-        EXPECT_EQ(sums.array<double>(), want);
         EXPECT_EQ(counts.array<int64_t>(), n);
-        labels[11] = 7;
-        l.upload(labels.data(), labels.size() * sizeof(int32_t));
-        EXPECT_NE(table->cluster_update(nullptr, sums.as<double>(), counts.as<int64_t>(), x.as<float>(),
-                                        l.as<int32_t>(), r.n, r.k, r.dim),
-                  SC_OK);
+        EXPECT_EQ(summed.array<int32_t>(), labels);
+        const std::vector<double> got = sums.array<double>();
+        const double step = largest * static_cast<double>(r.n) * static_cast<double>(r.n) * 0x1p-104;
+        long double worst = 0;
+        for (int64_t c = 0; c < r.k * r.dim; c++)
+            worst = std::max(worst, std::fabs(static_cast<long double>(got[c]) +
+                                              static_cast<long double>(got[r.k * r.dim + c]) - want[c]));
+        return static_cast<double>(worst) / step;
+    }
+};
+
+TEST(Cluster, SumsFollowTheLabels)
+{
+    for (const ops *table : present_tables()) {
+        Rows r = random_rows(500, 7, 130, 3, 10);
+        double largest = 0;
+        for (float &v : r.x)
+            largest = std::max(largest, std::fabs(static_cast<double>(v)));
+        Sums some(table, r), all(table, r);
+        std::vector<int32_t> labels(r.n), first(r.n);
+        for (int64_t i = 0; i < r.n; i++) {
+            first[i] = static_cast<int32_t>((i * i) % 6); // 6 of 7: one cluster stays empty,
+            labels[i] = i % 3 == 0 ? static_cast<int32_t>(i % 7) : first[i]; // until rows move there
+        }
+        int64_t from = 0;
+        for (int64_t at : {0, 1, 203, 500}) { // none, one row, some, the rest
+            ASSERT_OK(some.update(first, from, at, largest));
+            from = at;
+        }
+        EXPECT_LE(some.off(first, largest), r.n);
+        ASSERT_OK(some.update(labels, 0, r.n, largest));
+        ASSERT_OK(some.update(labels, 0, r.n, largest)); // nothing moves
+        ASSERT_OK(all.update(labels, 0, r.n, largest));
+        EXPECT_LE(some.off(labels, largest), r.n);
+        EXPECT_EQ(some.sums.array<double>(), all.sums.array<double>());
+        for (int32_t bad : {-1, 7}) {
+            std::vector<int32_t> wrong = labels;
+            wrong[11] = bad;
+            EXPECT_NE(some.update(wrong, 0, r.n, largest), SC_OK);
+        }
     }
 }
 
-TEST(Cluster, SumsOfSomeClustersAreThoseOfAll)
+// One row that is greater by far comes and goes, and the others' sums are what they were; so are those in any order.
+TEST(Cluster, SumsAreExactWhateverTheSizes)
 {
-    for (const ops *table : present_tables()) {
-        if (!table->cluster_sums)
-            continue;
-        Rows r = random_rows(700, 9, 203, 3, 14);
-        std::vector<int32_t> labels, members;
-        std::vector<int64_t> offsets = {0};
-        for (int64_t i = 0; i < r.n; i++)
-            labels.push_back(static_cast<int32_t>((i * i) % 8)); // one cluster stays empty
-        for (int64_t j = 0; j < r.k; j++) {
+    std::vector<double> of_first;
+    for (const ops *table : present_tables())
+        for (float scale : {1e-30f, 1.0f, 1e15f}) {
+            Rows r = random_rows(300, 3, 37, 2, 21);
+            double largest = 0;
+            for (int64_t i = 0; i < r.n * r.dim; i++) {
+                r.x[i] *=
+                    i / r.dim == 150 ? 1e10f * scale : scale * std::pow(0.1f, static_cast<float>(i % 12));
+                largest = std::max(largest, std::fabs(static_cast<double>(r.x[i])));
+            }
+            std::vector<int32_t> labels(r.n, 2), without(r.n);
             for (int64_t i = 0; i < r.n; i++)
-                if (labels[i] == j)
-                    members.push_back(static_cast<int32_t>(i));
-            offsets.push_back(static_cast<int64_t>(members.size()));
+                without[i] = static_cast<int32_t>(i % 2);
+            without[150] = 2;
+            Sums met(table, r), never(table, r);
+            ASSERT_OK(met.update(labels, 0, r.n, largest));
+            ASSERT_OK(met.update(without, 0, r.n, largest));
+            for (int64_t at = r.n; at > 0; at -= 100) // the last rows first
+                ASSERT_OK(never.update(without, at - 100, at, largest));
+            EXPECT_EQ(met.sums.array<double>(), never.sums.array<double>());
+            EXPECT_LE(met.off(without, largest), r.n);
+            if (scale == 1 && of_first.empty())
+                of_first = met.sums.array<double>();
+            if (scale == 1) {
+                EXPECT_EQ(met.sums.array<double>(), of_first) << table->name;
+            }
         }
-        const std::vector<uint8_t> wanted = {1, 0, 1, 1, 1, 0, 1, 1, 1};
-        Buffer x = upload_array(table, r.x), l = upload_array(table, labels),
-               m = upload_array(table, members);
-        Buffer all = upload_array(table, std::vector<double>(r.k * r.dim)),
-               counts = upload_array(table, std::vector<int64_t>(r.k));
-        Buffer some = upload_array(table, std::vector<double>(r.k * r.dim, 7.0));
-        ASSERT_EQ(table->cluster_update(nullptr, all.as<double>(), counts.as<int64_t>(), x.as<float>(),
-                                        l.as<int32_t>(), r.n, r.k, r.dim),
-                  SC_OK);
-        ASSERT_EQ(table->cluster_sums(nullptr, some.as<double>(), x.as<float>(), m.as<int32_t>(),
-                                      offsets.data(), wanted.data(), r.k, r.dim),
-                  SC_OK);
-        const std::vector<double> want = all.array<double>(), got = some.array<double>();
-        for (int64_t j = 0; j < r.k; j++)
-            for (int64_t d = 0; d < r.dim; d++)
-                ASSERT_EQ(got[j * r.dim + d], wanted[j] ? want[j * r.dim + d] : 7.0) << j;
-    }
 }
 
 // Centres that move, by little and by much: the labels of a full pass, and bounds that hold.

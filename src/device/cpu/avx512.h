@@ -16,12 +16,14 @@
 #define cpu_cluster_assign cpu_cluster_assign_avx512
 #define cpu_cluster_assign_workspace cpu_cluster_assign_workspace_avx512
 #define cpu_cluster_reassign cpu_cluster_reassign_avx512
+#define cpu_cluster_update cpu_cluster_update_avx512
 #define cpu_score_finish cpu_score_finish_avx512
 #define cpu_score_norm cpu_score_norm_avx512
 #define cpu_score_one cpu_score_one_avx512
 #define cpu_score_prepare cpu_score_prepare_avx512
 #define cpu_score_rows cpu_score_rows_avx512
 #define cpu_score_set_depth cpu_score_set_depth_avx512
+#define cpu_score_set_rounded cpu_score_set_rounded_avx512
 
 #define cpu_cap_logits cpu_cap_logits_avx512
 #define cpu_cross_entropy cpu_cross_entropy_avx512

@@ -164,17 +164,15 @@ sc_status cpu_penalise_rows(stream *s, float *logits, int64_t n, int64_t vocab, 
 sc_status cpu_gather_logprobs(stream *s, float *out, const void *logits, dtype type, int64_t n_rows,
                               int64_t vocab, const int32_t *rows, const int32_t *ids, int64_t n);
 
-/* cluster_assign.c, cluster.c, divergence.c */
+/* cluster_assign.c, cluster_update.c, cluster.c, divergence.c */
 sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const float *x, const float *centres,
                              int64_t n, int64_t k, int64_t dim, void *workspace);
 size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim);
 sc_status cpu_cluster_reassign(stream *s, int32_t *labels, float *dist2, const cluster_bounds *b,
                                const float *x, const float *centres, int64_t n, int64_t k, int64_t dim,
                                void *workspace);
-sc_status cpu_cluster_sums(stream *s, double *sums, const float *x, const int32_t *members,
-                           const int64_t *offsets, const uint8_t *wanted, int64_t k, int64_t dim);
-sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, const float *x, const int32_t *labels,
-                             int64_t n, int64_t k, int64_t dim);
+sc_status cpu_cluster_update(stream *s, double *sums, int64_t *counts, int32_t *summed, exact_grid grid,
+                             const float *x, const int32_t *labels, int64_t n, int64_t k, int64_t dim);
 sc_status cpu_cluster_softmax(stream *s, double *p, double *entropy, const float *x, const float *centres,
                               int64_t n, int64_t k, int64_t dim, double temperature, void *workspace);
 size_t cpu_cluster_softmax_workspace(int64_t n, int64_t k, int64_t dim);

@@ -49,7 +49,6 @@ static const ops table = {
     .cluster_assign = cpu_cluster_assign,
     .cluster_assign_workspace = cpu_cluster_assign_workspace,
     .cluster_reassign = cpu_cluster_reassign,
-    .cluster_sums = cpu_cluster_sums,
     .cluster_update = cpu_cluster_update,
     .cluster_softmax = cpu_cluster_softmax,
     .cluster_softmax_workspace = cpu_cluster_softmax_workspace,
