@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "device/cpu/cluster_scores.h"
+#include "device/device.h"
 }
 
 namespace
@@ -38,7 +39,9 @@ double score(const float *x, const float *c, int64_t dim)
 }
 
 struct Scores {
-    std::vector<float> panels, low_norms, high_norms, spread, rests, lows;
+    std::vector<float> panels, low_norms, high_norms, spread, blur, rests, lows;
+    std::vector<uint32_t> pairs;
+    std::vector<uint16_t> rounded;
     score_centres s;
     std::vector<const float *> rows;
     std::vector<float> norms;
@@ -46,11 +49,15 @@ struct Scores {
 
     explicit Scores(const Case &c)
         : panels(score_padded(c.k) * c.dim), low_norms(score_padded(c.k)), high_norms(low_norms),
-          spread(low_norms), rests(low_norms), lows(SCORE_ROWS * score_padded(c.k)), best(SCORE_ROWS)
+          spread(low_norms), blur(low_norms), rests(low_norms), lows(SCORE_ROWS * score_padded(c.k)),
+          pairs((c.k + SCORE_WIDE) * score_rounded_dim(c.dim) / 2),
+          rounded(score_rounded_rows(SCORE_ROWS) * score_rounded_dim(c.dim)), best(SCORE_ROWS)
     {
         s = {};
         s.k = c.k, s.dim = c.dim, s.panels = panels.data(), s.low_norms = low_norms.data();
-        s.high_norms = high_norms.data(), s.spread = spread.data(), s.rests = rests.data();
+        s.high_norms = high_norms.data(), s.spread = spread.data(), s.rests = rests.data(),
+        s.blur = blur.data();
+        s.pairs = cpu_has_amx() ? pairs.data() : nullptr;
         cpu_score_prepare(&s, c.centres.data());
         for (int64_t r = 0; r < SCORE_ROWS; r++) {
             rows.push_back(&c.x[r * c.dim]);
@@ -59,11 +66,12 @@ struct Scores {
     }
     void run()
     {
-        cpu_score_rows(&s, SCORE_ROWS, rows.data(), norms.data(), lows.data(), best.data(), nullptr, 0);
+        cpu_score_rows(&s, SCORE_ROWS, rows.data(), norms.data(), lows.data(), rounded.data(), best.data(),
+                       nullptr, 0);
     }
 };
 
-TEST(ClusterScores, HoldWhatFloat64SaysAtAnyDepth)
+TEST(ClusterScores, HoldWhatFloat64SaysHoweverCoarse)
 {
     for (int64_t k : {1, 16, 33, 100})
         for (int64_t dim : {64, 130, 400})
@@ -74,9 +82,15 @@ TEST(ClusterScores, HoldWhatFloat64SaysAtAnyDepth)
                     const Case c = sloped(k, dim, slope, scale, static_cast<unsigned>(k + dim));
                     Scores all(c);
                     all.run();
-                    for (int64_t depth : {int64_t{1}, int64_t{32}, dim / 2, dim - 1, dim}) {
+                    for (int64_t depth : {int64_t{0}, int64_t{1}, int64_t{32}, dim / 2, dim - 1, dim}) {
                         Scores part(c);
-                        cpu_score_set_depth(&part.s, c.centres.data(), depth);
+                        if (depth > 0)
+                            cpu_score_set_depth(&part.s, c.centres.data(), depth);
+                        else if (part.s.pairs) // 0: products of bf16
+                            cpu_score_set_rounded(&part.s, c.centres.data());
+                        else
+                            continue;
+                        SCOPED_TRACE("depth " + std::to_string(depth));
                         part.run();
                         for (int64_t r = 0; r < SCORE_ROWS; r++) {
                             double lowest = INFINITY;
@@ -132,6 +146,32 @@ TEST(ClusterScores, FinishFewCentresWhereColumnsFallOff)
         } else {
             EXPECT_GT(finished, k * SCORE_ROWS / 2);
         }
+    }
+}
+
+// Products of bf16 leave few centres of a row, whether columns fall off or not, and any number of rows is told alike.
+TEST(ClusterScores, RoundedProductsLeaveFewCentres)
+{
+    if (!cpu_has_amx())
+        GTEST_SKIP() << "this processor has no AMX";
+    const int64_t k = 70, dim = 400;
+    for (float slope : {0.0f, 1.0f}) {
+        const Case c = sloped(k, dim, slope, 1, 3);
+        Scores part(c), few(c);
+        cpu_score_set_rounded(&part.s, c.centres.data());
+        cpu_score_set_rounded(&few.s, c.centres.data());
+        part.run();
+        for (int count : {1, 16, 17, 33}) {
+            cpu_score_rows(&few.s, count, few.rows.data(), few.norms.data(), few.lows.data(),
+                           few.rounded.data(), few.best.data(), nullptr, 0);
+            for (int64_t i = 0; i < count * score_padded(k); i++)
+                ASSERT_EQ(few.lows[i], part.lows[i]) << count << " " << i;
+        }
+        int64_t finished = 0;
+        for (int64_t r = 0; r < SCORE_ROWS; r++)
+            finished += cpu_score_finish(&part.s, c.centres.data(), part.rows[r], part.norms[r],
+                                         &part.lows[r * score_padded(k)], &part.best[r]);
+        EXPECT_LT(finished, 3 * SCORE_ROWS);
     }
 }
 

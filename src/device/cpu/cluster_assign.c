@@ -20,6 +20,7 @@ typedef float float4 __attribute__((vector_size(16), aligned(4)));
 typedef double double4 __attribute__((vector_size(32), aligned(8)));
 
 enum { CHUNK = 256 /* rows a thread takes at a time: they stay in its second cache */, MAX_TEAM = 64 };
+enum { ROUNDED_ROWS = 2 * SCORE_WIDE /* SCORE_ROWS in whole blocks */ };
 
 /* |x - c|^2 in double: sixteen partial sums, added in a fixed order. */
 static double pair_distance(const float *x, const float *c, int64_t dim)
@@ -49,6 +50,7 @@ typedef struct assign_job {
     const cluster_bounds *b; /* or NULL */
     double *gap;             /* [k] half the way to the nearest other centre, at most */
     float *lows;             /* [MAX_TEAM][block_rows][padded k] */
+    uint16_t *rounded;       /* [MAX_TEAM][ROUNDED_ROWS][rounded dim], where cpu_has_amx() */
     int block_rows;
     double slack; /* relative: a sum of squares in double may be off by less */
     int64_t n, k, dim;
@@ -62,6 +64,7 @@ typedef struct block {
     float norms[SCORE_ROWS];
     score_best best[SCORE_ROWS];
     float *lows;
+    uint16_t *rounded;
 } block;
 
 static bool shape_ok(int64_t n, int64_t k, int64_t dim)
@@ -101,7 +104,7 @@ static void decide(const assign_job *t, int64_t i, float norm, float *lows, scor
 {
     const bool in_range = score_in_range(&t->scores, (double)norm);
     const float *x = t->x + i * t->dim;
-    if (in_range && t->scores.depth < t->dim)
+    if (in_range && score_coarse(&t->scores) && best->second <= best->high) /* no coarse product decides */
         cpu_score_finish(&t->scores, t->centres, x, norm, lows, best);
     int64_t label = best->index;
     double distance = -1, near2, far2;
@@ -147,7 +150,7 @@ static void decide_block(const assign_job *t, block *rows)
     const int64_t ahead = last - rows->rows[0] >= rows->count ? 0
                           : t->n - 1 - last < t->block_rows   ? t->n - 1 - last
                                                               : t->block_rows;
-    cpu_score_rows(&t->scores, rows->count, rows->x, rows->norms, rows->lows, rows->best,
+    cpu_score_rows(&t->scores, rows->count, rows->x, rows->norms, rows->lows, rows->rounded, rows->best,
                    rows->x[rows->count - 1] + t->dim, ahead * t->dim);
     for (int r = 0; r < rows->count; r++)
         decide(t, rows->rows[r], rows->norms[r], rows->lows + r * score_padded(t->k), rows->best + r);
@@ -165,7 +168,9 @@ static void add_row(const assign_job *t, block *rows, int64_t i, float norm)
 
 static block empty_block(const assign_job *t)
 {
-    return (block){.lows = t->lows + thread_number() * t->block_rows * score_padded(t->k)};
+    const int64_t thread = thread_number(), width = score_rounded_dim(t->dim);
+    return (block){.lows = t->lows + thread * t->block_rows * score_padded(t->k),
+                   .rounded = t->rounded ? t->rounded + thread * ROUNDED_ROWS * width : NULL};
 }
 
 /* --- the workspace ---------------------------------------------------------------------------------------- */
@@ -178,12 +183,21 @@ static size_t lows_of_thread(int64_t k)
     return (size_t)(own > before ? own : before);
 }
 
+/* Of the bf16 side: centres as pairs, their blur, and every thread's rows. */
+static size_t rounded_bytes(int64_t k, int64_t dim)
+{
+    const size_t width = (size_t)score_rounded_dim(dim);
+    const size_t panels = (size_t)(k + SCORE_WIDE - 1) / SCORE_WIDE;
+    return cpu_has_amx() ? (panels * SCORE_WIDE + MAX_TEAM * ROUNDED_ROWS) * width * sizeof(uint16_t) : 0;
+}
+
 size_t cpu_cluster_assign_workspace(int64_t n, int64_t k, int64_t dim)
 {
     if (!shape_ok(n, k, dim))
         return 0;
     const size_t kp = (size_t)score_padded(k);
-    return kp * sizeof(double) + (kp * ((size_t)dim + 4) + MAX_TEAM * lows_of_thread(k)) * sizeof(float);
+    return kp * sizeof(double) + (kp * ((size_t)dim + 5) + MAX_TEAM * lows_of_thread(k)) * sizeof(float) +
+           rounded_bytes(k, dim);
 }
 
 static sc_status job_open(const char *name, assign_job *t, void *workspace)
@@ -197,47 +211,89 @@ static sc_status job_open(const char *name, assign_job *t, void *workspace)
     t->scores.low_norms = t->scores.panels + kp * t->dim;
     t->scores.high_norms = t->scores.low_norms + kp;
     t->scores.spread = t->scores.high_norms + kp;
-    t->scores.rests = t->scores.spread + kp;
+    t->scores.blur = t->scores.spread + kp;
+    t->scores.rests = t->scores.blur + kp;
     t->lows = t->scores.rests + kp;
     t->block_rows = rows_of_block(k);
     t->slack = (double)(t->dim + 64) * 0x1p-52;
+    if (cpu_has_amx()) {
+        const int64_t panels = (k + SCORE_WIDE - 1) / SCORE_WIDE, width = score_rounded_dim(t->dim);
+        t->scores.pairs = (uint32_t *)(t->lows + MAX_TEAM * lows_of_thread(k));
+        t->rounded = (uint16_t *)(t->scores.pairs + panels * SCORE_WIDE * width / 2);
+    }
     if (k > 1)
         cpu_score_prepare(&t->scores, t->centres);
     return SC_OK;
 }
 
-/* How many columns products are to take before it is seen which centres are left: by what a sample of rows would cost
- * with each, in multiplications of the panels' product. */
-static void choose_depth(assign_job *t)
+/* With the products as they are set, how many whole ones follow a row's coarse ones: the mean of a sample. */
+static double count_finished(const assign_job *t, int sample)
 {
-    enum { SAMPLE = SCORE_ROWS, LEAST_K = 32, LEAST_DIM = 128, STEP = 32, LOOK = 24, FINISH = 4 };
-    const int64_t k = t->k, dim = t->dim, kp = score_padded(k);
-    double least = 0.9 * (double)k * (double)dim;
+    const int64_t kp = score_padded(t->k);
+    block rows = {.lows = t->lows, .rounded = t->rounded};
+    int64_t finished = 0;
+    for (; rows.count < sample && rows.count < t->block_rows; rows.count++) {
+        rows.x[rows.count] = t->x + (rows.count * 2 + 1) * (t->n / (2 * sample)) * t->dim;
+        rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], t->dim);
+    }
+    cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.rounded, rows.best, NULL, 0);
+    for (int r = 0; r < rows.count; r++)
+        if (!score_in_range(&t->scores, (double)rows.norms[r]))
+            finished += t->k;
+        else if (rows.best[r].second <= rows.best[r].high)
+            finished += cpu_score_finish(&t->scores, t->centres, rows.x[r], rows.norms[r], rows.lows + r * kp,
+                                         rows.best + r);
+    return (double)finished / (double)rows.count;
+}
+
+/* Whether products are to be coarse, and how: by what a sample of rows would cost, in multiplications of the panels' product.
+ */
+static void find_products(assign_job *t)
+{
+    enum {
+        SAMPLE = SCORE_WIDE,
+        LEAST_K = 32,
+        LEAST_DIM = 128,
+        STEP = 32,
+        LOOK = 24,   /* at a centre's product */
+        FINISH = 4,  /* a row's own product with a centre, beside one of a panel's */
+        ROUNDED = 10 /* products of bf16 in the time of one in float */
+    };
+    const int64_t k = t->k, dim = t->dim;
+    const double pairs = (double)k, whole = (double)dim;
+    double least = 0.9 * pairs * whole;
     int64_t chosen = dim;
     if (k < LEAST_K || dim < LEAST_DIM || t->n < 32 * SAMPLE)
         return;
-    for (int64_t depth = STEP; 2 * depth <= dim; depth += depth / STEP < 4 ? STEP : 2 * STEP) {
-        block rows = {.lows = t->lows};
-        int64_t finished = 0;
-        cpu_score_set_depth(&t->scores, t->centres, depth);
-        for (; rows.count < SAMPLE && rows.count < t->block_rows; rows.count++) {
-            rows.x[rows.count] = t->x + (rows.count * 2 + 1) * (t->n / (2 * SAMPLE)) * dim;
-            rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], dim);
+    if (t->scores.pairs) {
+        cpu_score_set_rounded(&t->scores, t->centres);
+        const double cost = pairs * (whole / ROUNDED + LOOK) + FINISH * count_finished(t, SAMPLE) * whole;
+        if (cost < least && cost < pairs * (STEP + LOOK)) /* what no depth falls below */
+            return;
+        if (cost < least) {
+            least = cost;
+            chosen = 0;
         }
-        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.best, NULL, 0);
-        for (int r = 0; r < rows.count; r++)
-            finished += score_in_range(&t->scores, (double)rows.norms[r])
-                            ? cpu_score_finish(&t->scores, t->centres, rows.x[r], rows.norms[r],
-                                               rows.lows + r * kp, rows.best + r)
-                            : k;
-        const double cost =
-            (double)k * (double)(depth + LOOK) + FINISH * (double)finished / (double)rows.count * (double)dim;
+    }
+    for (int64_t depth = STEP; 2 * depth <= dim; depth += depth / STEP < 4 ? STEP : 2 * STEP) {
+        cpu_score_set_depth(&t->scores, t->centres, depth);
+        const double cost = pairs * (double)(depth + LOOK) + FINISH * count_finished(t, SAMPLE) * whole;
         if (cost < least) {
             least = cost;
             chosen = depth;
         }
     }
-    cpu_score_set_depth(&t->scores, t->centres, chosen);
+    if (chosen == 0)
+        cpu_score_set_rounded(&t->scores, t->centres);
+    else
+        cpu_score_set_depth(&t->scores, t->centres, chosen);
+}
+
+static void choose_products(assign_job *t)
+{
+    find_products(t);
+    if (t->scores.rounded && t->block_rows > SCORE_WIDE)
+        t->block_rows = SCORE_WIDE;
 }
 
 /* --- all rows --------------------------------------------------------------------------------------------- */
@@ -250,7 +306,7 @@ sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const flo
     const sc_status status = job_open("cluster_assign", &t, workspace);
     if (status != SC_OK)
         return status;
-    choose_depth(&t);
+    choose_products(&t);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(dynamic) num_threads(team_of(n *k *dim, chunks))
     for (int64_t c = 0; c < chunks; c++) {
@@ -276,6 +332,9 @@ sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const flo
 static void find_gaps(const assign_job *t)
 {
     const int64_t k = t->k, kp = score_padded(k), blocks = (k + t->block_rows - 1) / t->block_rows;
+    score_centres scores = t->scores;
+    if (!scores.rounded)
+        scores.depth = t->dim;
     if (k < 2 || 8 * k > t->n) { /* would cost more than it can spare */
         for (int64_t j = 0; j < k; j++)
             t->gap[j] = 0;
@@ -289,7 +348,7 @@ static void find_gaps(const assign_job *t)
             rows.x[rows.count] = t->centres + (first + rows.count) * t->dim;
             rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], t->dim);
         }
-        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.best, NULL, 0);
+        cpu_score_rows(&scores, rows.count, rows.x, rows.norms, rows.lows, rows.rounded, rows.best, NULL, 0);
         for (int r = 0; r < rows.count; r++) {
             const float *lows = rows.lows + r * kp;
             float lowest = INFINITY;
@@ -362,7 +421,7 @@ sc_status cpu_cluster_reassign(stream *s, int32_t *labels, float *dist2, const c
     else
         memset(t.gap, 0, (size_t)k * sizeof *t.gap);
     if (b->moved)
-        choose_depth(&t);
+        choose_products(&t);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(dynamic) num_threads(team_of(n *k *dim, chunks))
     for (int64_t c = 0; c < chunks; c++) {

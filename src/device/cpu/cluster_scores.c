@@ -14,11 +14,16 @@ typedef int32_t int8v __attribute__((vector_size(32)));
 enum { LINE = 16 /* floats of a cache line */ };
 
 /* gamma above, and four roundings more for what is made of the product. */
+static double chain_error(double chain)
+{
+    const double u = (chain + 4) * 0x1p-24;
+    return u < 0.5 ? u / (1 - u) : INFINITY;
+}
+
 static double product_error(int64_t dim)
 {
     const double panel = panel_chain(dim), row = (double)dim / (4 * LANES) + 4 * LANES + 8;
-    const double u = ((panel < row ? row : panel) + 4) * 0x1p-24;
-    return u < 0.5 ? u / (1 - u) : INFINITY;
+    return chain_error(panel < row ? row : panel);
 }
 
 static float at_most(double v)
@@ -31,6 +36,12 @@ static float at_least(double v)
 {
     const float f = (float)v;
     return (double)f < v ? nextafterf(f, INFINITY) : f;
+}
+
+/* The length whose square was summed with such an error, at most. */
+static double rest_length(float square, double error, int64_t dim)
+{
+    return sqrt((double)square * (1 + 2 * error) + (double)dim * 0x1p-125);
 }
 
 void cpu_score_prepare(score_centres *c, const float *centres)
@@ -49,7 +60,7 @@ void cpu_score_prepare(score_centres *c, const float *centres)
                 norm2 += (double)v * (double)v;
             }
             /* u for each rounding of |c|^2 and of the sums it enters; the last term is underflow's */
-            const double may = 8 * 0x1p-24 * norm2 + (double)dim * 0x1p-125;
+            const double may = 8 * 0x1p-24 * norm2 + (double)dim * 0x1p-123;
             c->low_norms[l] = l < k ? at_most(norm2 - may) : INFINITY;
             c->high_norms[l] = l < k ? at_least(norm2 + may) : INFINITY;
             c->spread[l] = l < k ? at_least(2 * product_error(dim) * sqrt(norm2)) : 0;
@@ -57,12 +68,14 @@ void cpu_score_prepare(score_centres *c, const float *centres)
         }
     c->largest = sqrt(largest);
     c->depth = dim;
+    c->rounded = false;
     memset(c->rests, 0, (size_t)kp * sizeof *c->rests);
 }
 
 void cpu_score_set_depth(score_centres *c, const float *centres, int64_t depth)
 {
     c->depth = depth;
+    c->rounded = false;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(c->k *(c->dim - depth), c->k))
     for (int64_t j = 0; j < c->k; j++) {
         double norm2 = 0;
@@ -73,17 +86,32 @@ void cpu_score_set_depth(score_centres *c, const float *centres, int64_t depth)
     }
 }
 
+/* With x' and c' for x and c rounded, x.c - x'.c' = x.(c - c') + (x - x').c', and |x'|, |c'| are longer by 2^-8 at most. */
+void cpu_score_set_rounded(score_centres *c, const float *centres)
+{
+    const int64_t kp = score_padded(c->k), dim = c->dim;
+    const double error = chain_error(score_rounded_chain(dim));
+    c->depth = dim;
+    c->rounded = true;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(kp *dim, (kp + SCORE_WIDE - 1) / SCORE_WIDE))
+    for (int64_t j = 0; j < kp; j += SCORE_WIDE) {
+        const int64_t n = c->k - j < SCORE_WIDE ? c->k - j : SCORE_WIDE;
+        float rest2[SCORE_WIDE];
+        amx_score_pack(c->pairs + j * score_rounded_dim(dim) / 2, rest2, centres + j * dim, n, dim);
+        for (int64_t l = j; l < j + SCORE_WIDE && l < kp; l++) {
+            const double norm = l < c->k ? sqrt((double)c->high_norms[l]) : 0;
+            const double rest = rest_length(rest2[l - j], error, dim);
+            c->blur[l] = l < c->k ? at_least(2 * (rest + error * (1 + 0x1p-6) * norm) * (1 + 0x1p-20)) : 0;
+            c->rests[l] = at_least(2 * norm * (1 + 0x1p-7));
+        }
+    }
+}
+
 static void tile_rows(int rows, int64_t depth, const float *const *x, int64_t at, const float *panel,
                       float *dots)
 {
     panel_rows(rows, SCORE_PANEL / LANES, depth, x, at, panel, dots);
 }
-
-/* What a row has seen so far, in 8 lanes. */
-typedef struct lanes {
-    float8 high, low, second;
-    int8v index;
-} lanes;
 
 static inline __attribute__((always_inline)) int8v choose(int8v mask, int8v a, int8v b)
 {
@@ -100,13 +128,14 @@ static inline __attribute__((always_inline)) float8 higher(float8 a, float8 b)
     return (float8)choose(a < b, (int8v)b, (int8v)a);
 }
 
-static inline __attribute__((always_inline)) void see(const score_centres *c, lanes *seen, float norm,
+static inline __attribute__((always_inline)) void see(const score_centres *c, score_lanes *seen, float norm,
                                                       float rest, const float *dots, int64_t first,
                                                       float *lows)
 {
     const int8v steps = {0, 1, 2, 3, 4, 5, 6, 7};
-    float8 high = seen->high, low = seen->low, second = seen->second;
-    int8v index = seen->index;
+    float8 high = load8(seen->high), low = load8(seen->low), second = load8(seen->second);
+    int8v index;
+    memcpy(&index, seen->index, sizeof index);
 #pragma GCC unroll 2
     for (int v = 0; v < SCORE_PANEL; v += 8) {
         const float8 product = 2 * load8(dots + v);
@@ -120,10 +149,13 @@ static inline __attribute__((always_inline)) void see(const score_centres *c, la
         second = lower(second, higher(low, lo));
         low = lower(low, lo);
     }
-    *seen = (lanes){high, low, second, index};
+    store8(seen->high, high);
+    store8(seen->low, low);
+    store8(seen->second, second);
+    memcpy(seen->index, &index, sizeof index);
 }
 
-static score_best best_of(const lanes *seen)
+static score_best best_of(const score_lanes *seen)
 {
     score_best best = {seen->high[0], seen->index[0], INFINITY};
     float low = INFINITY;
@@ -165,36 +197,92 @@ static float rest_of(const score_centres *c, const float *x, float norm)
     return whole > head ? at_least(sqrt(whole - head) * (1 + 0x1p-50)) : 0;
 }
 
-void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
-                    score_best *best, const float *ahead, int64_t n_ahead)
+/* The next rows, on their way into the cache: a share of them with each of so many tiles. */
+typedef struct prefetch {
+    const float *at, *end;
+    int64_t share;
+} prefetch;
+
+static prefetch prefetch_by(int64_t tiles, const float *ahead, int64_t n)
 {
-    const int64_t kp = score_padded(c->k), dim = c->dim, depth = c->depth;
+    return (prefetch){ahead, ahead + n, (n / LINE + tiles) / tiles * LINE};
+}
+
+static inline void fetch(prefetch *p)
+{
+    for (int64_t l = 0; l < p->share && p->at < p->end; l += LINE, p->at += LINE)
+        __builtin_prefetch(p->at, 0, 2);
+}
+
+/* A block of rows, and what each of them has seen. */
+typedef struct scored {
+    int count;
+    const float *const *x, *norms;
+    float rests[SCORE_ROWS], *lows;
+    score_lanes seen[SCORE_ROWS];
+} scored;
+
+static void score_floats(const score_centres *c, scored *b, const float *ahead, int64_t n_ahead)
+{
+    const int64_t kp = score_padded(c->k), depth = c->depth;
     const int64_t slice = PANEL_SLICE, slices = (depth + slice - 1) / slice;
-    const int64_t tiles = (count + PANEL_ROWS - 1) / PANEL_ROWS * slices * (kp / SCORE_PANEL);
-    const int64_t share = (n_ahead / LINE + tiles) / tiles * LINE;
-    const float *const end = ahead + n_ahead;
-    float dots[SCORE_ROWS * SCORE_PANEL], rests[SCORE_ROWS];
-    lanes seen[SCORE_ROWS];
-    for (int r = 0; r < count; r++) {
-        rests[r] = rest_of(c, x[r], norms[r]);
-        seen[r] = (lanes){(float8){0} + INFINITY, (float8){0} + INFINITY, (float8){0} + INFINITY, {0}};
-    }
+    prefetch next =
+        prefetch_by((b->count + PANEL_ROWS - 1) / PANEL_ROWS * slices * (kp / SCORE_PANEL), ahead, n_ahead);
+    float dots[SCORE_ROWS * SCORE_PANEL];
+    for (int r = 0; r < b->count; r++)
+        b->rests[r] = rest_of(c, b->x[r], b->norms[r]);
     for (int64_t j = 0; j < kp; j += SCORE_PANEL) {
         for (int64_t at = 0; at < depth; at += slice) {
             const int64_t columns = depth - at < slice ? depth - at : slice;
-            const float *panel = c->panels + j * dim + at * SCORE_PANEL;
-            for (int r = 0; r < count; r += PANEL_ROWS) {
-                for (int64_t l = 0; l < share && ahead < end; l += LINE, ahead += LINE)
-                    __builtin_prefetch(ahead, 0, 2);
-                tile_rows(count - r < PANEL_ROWS ? count - r : PANEL_ROWS, columns, x + r, at, panel,
+            const float *panel = c->panels + j * c->dim + at * SCORE_PANEL;
+            for (int r = 0; r < b->count; r += PANEL_ROWS) {
+                fetch(&next);
+                tile_rows(b->count - r < PANEL_ROWS ? b->count - r : PANEL_ROWS, columns, b->x + r, at, panel,
                           dots + r * SCORE_PANEL);
             }
         }
-        for (int r = 0; r < count; r++)
-            see(c, seen + r, norms[r], rests[r], dots + r * SCORE_PANEL, j, lows + r * kp + j);
+        for (int r = 0; r < b->count; r++)
+            see(c, b->seen + r, b->norms[r], b->rests[r], dots + r * SCORE_PANEL, j, b->lows + r * kp + j);
     }
+}
+
+static void score_rounded(const score_centres *c, scored *b, uint16_t *rounded, const float *ahead,
+                          int64_t n_ahead)
+{
+    const int64_t kp = score_padded(c->k), dim = c->dim;
+    const double error = chain_error(score_rounded_chain(dim));
+    prefetch next = prefetch_by((kp + SCORE_WIDE - 1) / SCORE_WIDE, ahead, n_ahead);
+    float dots[2 * SCORE_WIDE * SCORE_WIDE]; /* score_rounded_rows(SCORE_ROWS) */
+    amx_score_round(rounded, b->rests, b->x, b->count, dim);
+    for (int r = 0; r < b->count; r++)
+        b->rests[r] = at_least(rest_length(b->rests[r], error, dim));
+    for (int64_t j = 0; j < kp; j += SCORE_WIDE) {
+        fetch(&next);
+        amx_score_dots(dots, rounded, b->count, c->pairs + j * score_rounded_dim(dim) / 2, dim);
+        for (int64_t v = 0; v < SCORE_WIDE && j + v < kp; v += SCORE_PANEL)
+            amx_score_see(c, j + v, b->count, dots + v, b->norms, b->rests, b->lows, b->seen);
+    }
+}
+
+void cpu_score_rows(const score_centres *c, int count, const float *const *x, const float *norms, float *lows,
+                    uint16_t *rounded, score_best *best, const float *ahead, int64_t n_ahead)
+{
+    scored block;
+    block.count = count;
+    block.x = x;
+    block.norms = norms;
+    block.lows = lows;
     for (int r = 0; r < count; r++)
-        best[r] = best_of(seen + r);
+        for (int l = 0; l < SCORE_PANEL; l++) {
+            block.seen[r].high[l] = block.seen[r].low[l] = block.seen[r].second[l] = INFINITY;
+            block.seen[r].index[l] = 0;
+        }
+    if (c->rounded)
+        score_rounded(c, &block, rounded, ahead, n_ahead);
+    else
+        score_floats(c, &block, ahead, n_ahead);
+    for (int r = 0; r < count; r++)
+        best[r] = c->rounded ? amx_score_best(block.seen + r) : best_of(block.seen + r);
 }
 
 float cpu_score_one(const score_centres *c, const float *x, float norm, const float *centre, int64_t index)
@@ -211,28 +299,39 @@ static inline bool any_left(const float *lows, float high)
     return ((words[0] | words[1]) | (words[2] | words[3])) != 0;
 }
 
+/* The whole product with centre j, which may turn out to be the best one, and `takes` the place of what was there. */
+static void finish(const score_centres *c, const float *centres, const float *x, float norm, int64_t j,
+                   bool takes, float *lows, score_best *best)
+{
+    const float product = 2 * dot(x, centres + j * c->dim, c->dim), may = norm * c->spread[j];
+    const float high = (c->high_norms[j] - product) + may;
+    lows[j] = (c->low_norms[j] - product) - may;
+    if (high < best->high || takes) {
+        best->high = high;
+        best->index = (int32_t)j;
+    }
+}
+
 int64_t cpu_score_finish(const score_centres *c, const float *centres, const float *x, float norm,
                          float *lows, score_best *best)
 {
-    const int64_t kp = score_padded(c->k), dim = c->dim, first = best->index;
-    int64_t finished = 0;
-    for (int64_t p = -1; p < kp;
-         p = p < 0 ? 0 : p + SCORE_PANEL) { /* the one that looks nearest, then the others */
-        if (p >= 0 && !any_left(lows + p, best->high))
+    const int64_t kp = score_padded(c->k), first = best->index;
+    int64_t finished = 1;
+    finish(c, centres, x, norm, first, true, lows, best); /* the one that looks nearest, then the others */
+    for (int64_t p = 0; p < kp; p += SCORE_PANEL) {
+        if (!any_left(lows + p, best->high))
             continue;
-        const int64_t from = p < 0 ? first : p, to = p < 0 ? first + 1 : p + SCORE_PANEL;
-        for (int64_t j = from; j < to; j++) {
-            if (p >= 0 && (j == first || !(lows[j] <= best->high)))
-                continue;
-            const float product = 2 * dot(x, centres + j * dim, dim), may = norm * c->spread[j];
-            const float high = (c->high_norms[j] - product) + may;
-            lows[j] = (c->low_norms[j] - product) - may;
-            finished++;
-            if (high < best->high || j == first) {
-                best->high = high;
-                best->index = (int32_t)j;
-            }
+        int64_t left[SCORE_PANEL];
+        int n = 0;
+        for (int64_t j = p; j < p + SCORE_PANEL; j++) {
+            left[n] = j;
+            n += lows[j] <= best->high && j != first;
         }
+        for (int q = 0; q < n; q++)
+            if (lows[left[q]] <= best->high) {
+                finish(c, centres, x, norm, left[q], false, lows, best);
+                finished++;
+            }
     }
     const float own = lows[best->index];
     float8 second = (float8){0} + INFINITY;
