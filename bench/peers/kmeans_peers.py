@@ -2,6 +2,7 @@
 
     scripts/peers --selection
     .venv/bin/python bench/peers/kmeans_peers.py [--rows 24000,100000] [--clusters 64,1024] [--data clustered,spread]
+    .venv/bin/python bench/peers/kmeans_peers.py --embeddings embeddings.npy [--clusters 64,1024]
 
 All run in one process, by turns, each `--repeats` times; the best of each counts. What is timed is the whole call on rows
 in memory: checking, centring, the iterations, and the labels of all rows at the end. FAISS's train() gives no labels, so
@@ -11,7 +12,7 @@ labels and centres, in float64, outside of what is timed.
 
 The floor is 2 rows x clusters x dim operations for each pass over all rows, eleven of them (the last gives the labels), at the rate that numpy's sgemm
 reaches at that shape in the same process. Bounds spare passes, so a time may lie below it. `clustered` are 64 groups that lie well apart;
-`spread` is one cloud whose variance falls off slowly, in which no bound spares much. SEEDCORN_LIBRARY names another
+`spread` is one cloud whose variance falls off slowly, in which no bound spares much; embeddings of real texts lie between the two. SEEDCORN_LIBRARY names another
 build of ours. Quote ratios, not seconds.
 """
 import argparse
@@ -101,6 +102,7 @@ def main():
     parser.add_argument("--dim", type=int, default=576)
     parser.add_argument("--clusters", default="64,1024")
     parser.add_argument("--data", default="clustered,spread")
+    parser.add_argument("--embeddings", type=pathlib.Path, help="float32 rows of a .npy file, instead of made ones")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     engines = [(f"seedcorn {seedcorn.version()}", ours)]
@@ -110,32 +112,36 @@ def main():
         except ImportError as error:
             print(f"kmeans_peers: {error.name} is not installed and is left out; `scripts/peers --selection` installs it",
                   file=sys.stderr)
-    print(f"{ITERATIONS} iterations, {options.dim} columns, {THREADS} threads, best of {options.repeats}\n")
+    if options.embeddings:
+        rows = np.load(options.embeddings)
+        sets = [(options.embeddings.stem, rows)]
+    else:
+        sets = ((kind, make_rows(kind, int(n), options.dim)) for n in options.rows.split(",") for kind in options.data.split(","))
+    print(f"{ITERATIONS} iterations, {rows.shape[1] if options.embeddings else options.dim} columns, {THREADS} threads, best of {options.repeats}\n")
     print("| rows | clusters | data | | seconds | beside ours | CPU seconds | beside ours | of them training | iterations | "
           "objective beside ours | floor, s |\n|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for n in map(int, options.rows.split(",")):
-        for kind in options.data.split(","):
-            x = make_rows(kind, n, options.dim)
-            for k in map(int, options.clusters.split(",")):
-                centres = x[np.random.default_rng(1).choice(n, k, replace=False)].copy()
-                floor = (ITERATIONS + 1) * sgemm_seconds(x, centres)
-                best, cpu = {}, {}
-                for _ in range(options.repeats):
-                    for name, run in engines:
-                        time.sleep(0.2)
-                        start, used = time.perf_counter(), time.process_time()
-                        labels, found, iterations, trained = run(x, centres)
-                        seconds, used = time.perf_counter() - start, time.process_time() - used
-                        cpu[name] = min(used, cpu.get(name, used))
-                        if name not in best or seconds < best[name][0]:
-                            best[name] = (seconds, trained, iterations, labels, found)
-                first = engines[0][0]
-                mine = objective(x, *best[first][3:])
-                for name, (seconds, trained, iterations, labels, found) in best.items():
-                    print(f"| {n} | {k} | {kind} | {name} | {seconds:.3f} | {seconds / best[first][0]:.2f} | "
-                          f"{cpu[name]:.3f} | {cpu[name] / cpu[first]:.2f} | "
-                          f"{'' if trained is None else f'{trained:.3f}'} | {iterations} | "
-                          f"{objective(x, labels, found) / mine - 1:+.1e} | {floor:.3f} |", flush=True)
+    for kind, x in sets:
+        n = len(x)
+        for k in map(int, options.clusters.split(",")):
+            centres = x[np.random.default_rng(1).choice(n, k, replace=False)].copy()
+            floor = (ITERATIONS + 1) * sgemm_seconds(x, centres)
+            best, cpu = {}, {}
+            for _ in range(options.repeats):
+                for name, run in engines:
+                    time.sleep(0.2)
+                    start, used = time.perf_counter(), time.process_time()
+                    labels, found, iterations, trained = run(x, centres)
+                    seconds, used = time.perf_counter() - start, time.process_time() - used
+                    cpu[name] = min(used, cpu.get(name, used))
+                    if name not in best or seconds < best[name][0]:
+                        best[name] = (seconds, trained, iterations, labels, found)
+            first = engines[0][0]
+            mine = objective(x, *best[first][3:])
+            for name, (seconds, trained, iterations, labels, found) in best.items():
+                print(f"| {n} | {k} | {kind} | {name} | {seconds:.3f} | {seconds / best[first][0]:.2f} | "
+                      f"{cpu[name]:.3f} | {cpu[name] / cpu[first]:.2f} | "
+                      f"{'' if trained is None else f'{trained:.3f}'} | {iterations} | "
+                      f"{objective(x, labels, found) / mine - 1:+.1e} | {floor:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
