@@ -270,16 +270,14 @@ __global__ void __launch_bounds__(backward_cut<DIM>::THREADS) backward_kernel(ba
         }
         at = at + STEP < s.end ? at + STEP : s.begin;
     }
-    /* A warp's results pass through its rows of mine. */
+    __syncwarp(); /* the warp is done with its rows of mine, which its results pass through */
     if constexpr (A) {
-        __syncwarp();
         sums_to_tile<DIM>(mine_a + warp_row * LINE, d_a, t.scale, t.scale);
         __syncwarp();
         store_tile<bf16, DIM, 16, 32>((bf16 *)b.d_a + s.out_column, s.out_stride, mine_a + warp_row * LINE,
                                       s.p.first + warp_row, s.p.n, t.head_dim, t.vectors, lane);
     }
     if constexpr (B) {
-        __syncwarp();
         sums_to_tile<DIM>(mine_b + warp_row * LINE, d_b, 1, 1);
         __syncwarp();
         store_tile<bf16, DIM, 16, 32>((bf16 *)b.d_b + s.out_column, s.out_stride, mine_b + warp_row * LINE,

@@ -87,8 +87,7 @@ template <class T> __global__ void __launch_bounds__(LOGITS_THREADS) loss_kernel
             if (threadIdx.x == 0)
                 x[target] = from_float<T>((shared.correction * __expf(at_target - shared.shift) - t.scale) *
                                           uncapped_slope(at_target, t.rate));
-        }
-        __syncthreads(); /* the row is done */
+        } /* the block meets in row_lse before shift and correction are written again */
     }
 }
 

@@ -216,7 +216,8 @@ __device__ __forceinline__ void add_to_digit(sample_shared &shared, unsigned dig
         atomicAdd(&shared.high[digit], high + carry);
 }
 
-/* The most probable tokens, as few as reach `wanted` (in number, or in weight), 0 < wanted <= what there is. */
+/* The most probable tokens, as few as reach `wanted` (in number, or in weight), 0 < wanted <= what there is. The block has met since
+ * it last read the histogram, here and before each pass. */
 template <bool COUNTING, class T>
 __device__ __forceinline__ kept_tokens find_leading(sample_shared &shared, const sample_row<T> &r,
                                                     uint64_t wanted)
@@ -234,7 +235,6 @@ __device__ __forceinline__ kept_tokens find_leading(sample_shared &shared, const
             if (amount > 0)
                 add_to_digit(shared, rank >> shift & bits, amount);
         };
-        __syncthreads(); /* the histogram before has been used */
         for (int digit = (int)threadIdx.x; digit < DIGITS; digit += LOGITS_THREADS)
             shared.low[digit] = shared.high[digit] = 0;
         __syncthreads();

@@ -267,8 +267,8 @@ TEST_P(Attention, SharedTokensAreSeenByEverySequence)
 TEST_P(Attention, WindowsCapsAndBothDirections)
 {
     for (const Variant &variant : variants())
-        for (const Layout &layout : {Layout{{0, 131, 132, 172}, 2, 1, 64}, Layout{{0, 79}, 1, 1, 19, 2, 1},
-                                     Layout{{0, 70, 140}, 1, 1, 256}}) {
+        for (const Layout &layout : {Layout{{0, 131, 132, 172, 235}, 2, 1, 64},
+                                     Layout{{0, 79}, 1, 1, 19, 2, 1}, Layout{{0, 70, 140}, 1, 1, 256}}) {
             SCOPED_TRACE(testing::Message()
                          << "window " << variant.window << ", cap " << variant.soft_cap
                          << (variant.bidirectional ? ", bidirectional" : "") << ", heads of " << layout.dim);

@@ -24,14 +24,14 @@ bool begin_async_copy(const AsyncCopy &copy, Where where)
     if (copy.wanted && !in_device_memory(copy.global, size))
         diagnose(where, "copies %u bytes from %p, which is not inside memory of cudaMalloc", size,
                  copy.global);
-    if (seeded() && (random_number() >> 32) % 4 == 0)
-        return true;
     if (self.n_copies == max_async_copies)
         diagnose(where, "has more than %d asynchronous copies under way", int(max_async_copies));
     auto &place = queue_of(self).copies[(self.first_copy + self.n_copies++) % max_async_copies];
     place.copy = copy;
     place.group = self.n_groups;
-    return false;
+    place.where = where;
+    place.made = seeded() && (random_number() >> 32) % 4 == 0;
+    return place.made;
 }
 
 void commit_async_copies()
@@ -42,13 +42,24 @@ void commit_async_copies()
 bool next_async_copy(int groups, AsyncCopy *copy)
 {
     Fiber &self = running_fiber();
-    const auto &first = queue_of(self).copies[self.first_copy];
-    if (self.n_copies == 0 || first.group >= self.n_groups - groups)
-        return false;
-    *copy = first.copy;
-    self.first_copy = (self.first_copy + 1) % max_async_copies;
-    self.n_copies--;
-    return true;
+    for (;;) {
+        const auto &first = queue_of(self).copies[self.first_copy];
+        if (self.n_copies == 0 || first.group >= self.n_groups - groups)
+            return false;
+        self.first_copy = (self.first_copy + 1) % max_async_copies;
+        self.n_copies--;
+        if (first.made)
+            continue;
+        *copy = first.copy;
+        return true;
+    }
+}
+
+void check_async_copies_at_exit(const Fiber &self)
+{
+    if (self.n_copies > 0)
+        diagnose(queue_of(self).copies[self.first_copy].where,
+                 "exits without having waited for the asynchronous copy that it began here");
 }
 
 } // namespace emu

@@ -110,6 +110,7 @@ void grid_barrier(Where where)
 
 void thread_exits(Fiber &self)
 {
+    check_async_copies_at_exit(self);
     Block &block = *self.block;
     Warp &warp = block.warps[self.index / warp_size];
     unsigned lane_bit = 1u << self.lane;

@@ -534,6 +534,7 @@ template <class Run> void expect_diagnosis(Run run, const std::vector<std::strin
 {
     for_each_seed([&] {
         run();
+        cudaDeviceSynchronize(); // a seed may have left the kernel for later
         std::string text = cudaGetErrorString(cudaPeekAtLastError());
         EXPECT_EQ(cudaErrorLaunchFailure, cudaGetLastError());
         for (const std::string &part : parts)
@@ -827,6 +828,29 @@ TEST_F(Emulator, FindsRacesBetweenBlocks)
     EXPECT_RACE(run_statistics<Bug::race_between_blocks>(5000));
 }
 #endif
+
+__global__ void forgotten_copy(const float *x, float *y, int waited)
+{
+    SHARED(float, buffer, [32]);
+    copy_async16(&buffer[0], x, true);
+    copy_async_commit();
+    copy_async16(&buffer[4], x, false);
+    copy_async_commit();
+    if (waited)
+        copy_async_wait<0>();
+    else
+        copy_async_wait<1>();
+    *y = buffer[0];
+}
+
+TEST_F(Emulator, DiagnosesCopiesThatOutliveTheirThread)
+{
+    Device<float> x(std::vector<float>(4, 1.0f)), y(1);
+    LAUNCH(forgotten_copy, 1, 1, 0, nullptr, x, y, 1);
+    EXPECT_EQ(y.values()[0], 1);
+    expect_diagnosis([&] { LAUNCH(forgotten_copy, 1, 1, 0, nullptr, x, y, 0); },
+                     {"emu_test.cpp:", "without having waited for the asynchronous copy"});
+}
 
 // Under ThreadSanitizer the copies that a seeded run makes early are races as well, and end the process.
 #if UNDER_TSAN

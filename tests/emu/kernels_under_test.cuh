@@ -166,6 +166,7 @@ __global__ void __launch_bounds__(64) gemm_tiled(const float *__restrict__ a, co
             continue;
         __syncthreads();
     }
+    copy_async_wait<0>();
     for (int r = 0; r < 4; r++)
         for (int j = 0; j < 4; j++) {
             int row = row0 + my_row + r, column = column0 + my_column + j;
@@ -238,6 +239,7 @@ __global__ void __launch_bounds__(128)
                     mma_bf16_16816(sum[i][j], a_part[i], w_part[j]);
         }
     }
+    copy_async_wait<0>();
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 4; j++)
             for (int e = 0; e < 4; e++) {

@@ -25,11 +25,13 @@ struct Block;
 
 enum class State : unsigned char { fresh, ready, running, waiting, exited };
 
-// The asynchronous copies of one thread that have not been made yet, a ring.
+// The asynchronous copies that one thread has not waited for yet, a ring.
 struct CopyQueue {
     struct {
         AsyncCopy copy;
         int group;
+        Where where;
+        bool made; // at once, by the seed's will
     } copies[max_async_copies];
 };
 
@@ -170,6 +172,7 @@ void discard_stacks();
 // ---- barrier.cpp, warp.cpp
 
 void thread_exits(Fiber &fiber);
+void check_async_copies_at_exit(const Fiber &fiber); // diagnoses one that nobody waited for
 
 // ---- shared_memory.cpp
 
