@@ -36,7 +36,7 @@ TEST(Factor, RankUpdateAddsAndTakes)
     const int before = omp_get_max_threads();
     for (const ops *table : present_tables())
         for (int64_t dim : {1, 3, 16, 50, 131})
-            for (int64_t b : {1, 2, 33}) {
+            for (int64_t b : {1, 2, 33, 65}) {
                 const std::vector<double> w = normal_doubles(dim * b, 1), want = gram(w, dim, 2);
                 std::vector<double> got[2];
                 for (int run = 0; run < 2; run++) {

@@ -91,30 +91,39 @@ static inline __attribute__((always_inline)) void dots64_rows(const int rows_a, 
         dots64(rows_a, 1, k, a, lda, b + j * ldb, ldb, out + j, pitch);
 }
 
-/* y [width] -= or += sum over l of scale_l * w_l [width], l in ascending order; `width` is at most 16. */
-static inline __attribute__((always_inline)) void combine16(double *y, int64_t width, const double *scales,
-                                                            int64_t scale_step, const double *w, int64_t ldw,
-                                                            int64_t n, double sign)
+/* sums [width] = sum over l of scale_l * w_l [width], l in ascending order; `width` is at most 16. */
+static inline __attribute__((always_inline)) void sum16(double *sums, int64_t width, const double *scales,
+                                                        int64_t scale_step, const double *w, int64_t ldw,
+                                                        int64_t n)
 {
     if (width == 16) {
-        double4 sums[4];
-        memset(sums, 0, sizeof sums);
+        double4 four[4];
+        memset(four, 0, sizeof four);
         for (int64_t l = 0; l < n; l++) {
             const double scale = scales[l * scale_step];
 #pragma GCC unroll 4
             for (int v = 0; v < 4; v++)
-                sums[v] += scale * load4(w + l * ldw + 4 * v);
+                four[v] += scale * load4(w + l * ldw + 4 * v);
         }
-        for (int v = 0; v < 4; v++)
-            *(double4_loose *)(y + 4 * v) = load4(y + 4 * v) + sign * sums[v];
+        memcpy(sums, four, sizeof four);
         return;
     }
     for (int64_t j = 0; j < width; j++) {
-        double sum = 0;
+        sums[j] = 0;
         for (int64_t l = 0; l < n; l++)
-            sum += scales[l * scale_step] * w[l * ldw + j];
-        y[j] += sign * sum;
+            sums[j] += scales[l * scale_step] * w[l * ldw + j];
     }
+}
+
+/* y [width] += sign times that. */
+static inline __attribute__((always_inline)) void combine16(double *y, int64_t width, const double *scales,
+                                                            int64_t scale_step, const double *w, int64_t ldw,
+                                                            int64_t n, double sign)
+{
+    double sums[16];
+    sum16(sums, width, scales, scale_step, w, ldw, n);
+    for (int64_t j = 0; j < width; j++)
+        y[j] += sign * sums[j];
 }
 
 #endif

@@ -4,7 +4,9 @@
 #include "device/cpu/double.h"
 #include "device/cpu/rows.h"
 
-enum { COLUMNS = 16, PANEL = 32 };
+#include <immintrin.h>
+
+enum { COLUMNS = 16, PANEL = 32, PACKED = 64 };
 
 static sc_status check_dim(const char *name, int64_t dim)
 {
@@ -13,22 +15,79 @@ static sc_status check_dim(const char *name, int64_t dim)
                : sc_fail(SC_INTERNAL, "%s: impossible shape: a matrix of %lld rows", name, (long long)dim);
 }
 
+/* a [height][width] += sign sums, or sums' transpose, [height][PANEL]. */
+static void add_tile(double *a, int64_t dim, const double *sums, int64_t height, int64_t width, double sign)
+{
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < width; j++)
+            a[i * dim + j] += sign * sums[i * PANEL + j];
+}
+
+static void add_turned(double *a, int64_t dim, const double *sums, int64_t height, int64_t width, double sign)
+{
+    const __m256d signs = _mm256_set1_pd(sign);
+    const int64_t whole = width % 4 == 0 ? height / 4 * 4 : 0;
+    for (int64_t i = 0; i < whole; i += 4)
+        for (int64_t j = 0; j < width; j += 4) {
+            const double *from = sums + i * PANEL + j;
+            const __m256d r0 = _mm256_loadu_pd(from), r1 = _mm256_loadu_pd(from + PANEL),
+                          r2 = _mm256_loadu_pd(from + 2 * PANEL), r3 = _mm256_loadu_pd(from + 3 * PANEL);
+            const __m256d even = _mm256_unpacklo_pd(r0, r1), odd = _mm256_unpackhi_pd(r0, r1);
+            const __m256d even2 = _mm256_unpacklo_pd(r2, r3), odd2 = _mm256_unpackhi_pd(r2, r3);
+            const __m256d turned[4] = {
+                _mm256_permute2f128_pd(even, even2, 0x20), _mm256_permute2f128_pd(odd, odd2, 0x20),
+                _mm256_permute2f128_pd(even, even2, 0x31), _mm256_permute2f128_pd(odd, odd2, 0x31)};
+            for (int q = 0; q < 4; q++) {
+                double *to = a + (j + q) * dim + i;
+                _mm256_storeu_pd(to, _mm256_add_pd(_mm256_loadu_pd(to), _mm256_mul_pd(signs, turned[q])));
+            }
+        }
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t i = whole; i < height; i++)
+            a[j * dim + i] += sign * sums[i * PANEL + j];
+}
+
+/* `width` columns of w [b][dim], in one piece where they are few enough: rows that lie a power of two apart share a few sets of the
+ * cache. */
+typedef struct columns {
+    double packed[PACKED * PANEL];
+    const double *at;
+    int64_t step;
+} columns;
+
+static void take_columns(columns *c, const double *w, int64_t width, int64_t dim, int64_t b)
+{
+    c->at = b <= PACKED ? c->packed : w;
+    c->step = b <= PACKED ? PANEL : dim;
+    for (int64_t l = 0; l < b && b <= PACKED; l++)
+        memcpy(c->packed + l * PANEL, w + l * dim, (size_t)width * sizeof *w);
+}
+
+/* What is added is symmetric to the bit, so half of it is summed: the tiles on the diagonal and below. */
 sc_status cpu_rank_update(stream *s, double *a, const double *w, int64_t dim, int64_t b, double sign)
 {
     (void)s;
     sc_status status = check_dim("rank_update", dim);
     if (status != SC_OK)
         return status;
-    /* Some columns of w stay in the first cache while some rows of a pass. */
     const int64_t blocks = (dim + PANEL - 1) / PANEL;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dim *dim *b, blocks))
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t first = block * PANEL, end = dim - first < PANEL ? dim : first + PANEL;
-        for (int64_t strip = 0; strip < dim; strip += PANEL)
-            for (int64_t i = first; i < end; i++)
-                for (int64_t j = strip; j < strip + PANEL && j < dim; j += COLUMNS)
-                    combine16(a + i * dim + j, dim - j < COLUMNS ? dim - j : COLUMNS, w + i, dim, w + j, dim,
-                              b, sign);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(dim *dim *b, blocks))
+    for (int64_t block = blocks - 1; block >= 0; block--) { /* the longest first */
+        const int64_t down = block * PANEL, height = dim - down < PANEL ? dim - down : PANEL;
+        columns mine, theirs;
+        take_columns(&mine, w + down, height, dim, b);
+        for (int64_t across = 0; across <= down; across += PANEL) {
+            const int64_t width = across < down ? PANEL : height;
+            double sums[PANEL * PANEL];
+            take_columns(&theirs, w + across, width, dim, b);
+            for (int64_t i = 0; i < height; i++)
+                for (int64_t j = 0; j < width; j += COLUMNS)
+                    sum16(sums + i * PANEL + j, width - j < COLUMNS ? width - j : COLUMNS, mine.at + i,
+                          mine.step, theirs.at + j, theirs.step, b);
+            add_tile(a + down * dim + across, dim, sums, height, width, sign);
+            if (across < down)
+                add_turned(a + across * dim + down, dim, sums, height, width, sign);
+        }
     }
     return SC_OK;
 }
