@@ -1,4 +1,4 @@
-/* cluster_assign: the nearest centre of every row, as float64 arithmetic finds it. Twin of src/device/cpu/cluster.c.
+/* cluster_assign: the nearest centre of every row, as float64 arithmetic finds it. Twin of src/device/cpu/cluster_assign.c.
  *
  * Two kernels. The first computes |c|^2 - 2 x.c for all centres by tile.cuh and keeps the lowest and the second lowest of
  * each row; where the product's error cannot rule the second out, the row is marked. The second measures in double: marked

@@ -1,5 +1,5 @@
 /* cluster_update: takes the rows that have changed sides from one cluster's sum to the other's, exactly (exact_sum.h), so to the
- * bit as src/device/cpu/cluster.c does.
+ * bit as src/device/cpu/cluster_update.c does.
  *
  * A block owns UPDATE_THREADS columns of one cluster. It goes through the labels, UPDATE_THREADS at a time, writes the rows
  * that join or leave its cluster to a list in shared memory and adds or subtracts them; every thread owns a column. A row that

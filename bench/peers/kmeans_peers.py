@@ -113,11 +113,12 @@ def main():
             print(f"kmeans_peers: {error.name} is not installed and is left out; `scripts/peers --selection` installs it",
                   file=sys.stderr)
     if options.embeddings:
-        rows = np.load(options.embeddings)
-        sets = [(options.embeddings.stem, rows)]
+        sets = [(options.embeddings.stem, np.load(options.embeddings))]
+        options.dim = sets[0][1].shape[1]
     else:
-        sets = ((kind, make_rows(kind, int(n), options.dim)) for n in options.rows.split(",") for kind in options.data.split(","))
-    print(f"{ITERATIONS} iterations, {rows.shape[1] if options.embeddings else options.dim} columns, {THREADS} threads, best of {options.repeats}\n")
+        sets = ((kind, make_rows(kind, int(n), options.dim))
+                for n in options.rows.split(",") for kind in options.data.split(","))
+    print(f"{ITERATIONS} iterations, {options.dim} columns, {THREADS} threads, best of {options.repeats}\n")
     print("| rows | clusters | data | | seconds | beside ours | CPU seconds | beside ours | of them training | iterations | "
           "objective beside ours | floor, s |\n|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for kind, x in sets:

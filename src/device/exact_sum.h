@@ -3,25 +3,12 @@
  * Each number is split into two parts, multiples of a coarse and of a fine step (Rump 2009, "ultimately fast accurate summation";
  * Demmel and Nguyen 2013, "fast reproducible floating-point summation"): adding a great number rounds to its last digit. The steps
  * are such that n parts of each kind add up inside of a double's 53 digits. So rows may be added in any order, by any number of
- * threads, and taken off again, and the sums are the same to the last bit. What is left below the fine step is less than
- * largest n^2 2^-106. For src/device/cpu/cluster.c and kernels/cluster_update.cu, by way of ops.h. */
+ * threads, and taken off again, and the sums are the same to the last bit. What is left of a number below
+ * the fine step is at most largest n^2 2^-105. For src/device/cpu/cluster_update.c and kernels/cluster_update.cu, by way of ops.h. */
 #ifndef SC_DEVICE_EXACT_SUM_H
 #define SC_DEVICE_EXACT_SUM_H
 
-#ifdef __cplusplus
-extern "C++" { /* ops.h may be included inside of extern "C", which the library's templates do not stand */
-#endif
-#include <math.h>
-#include <stdint.h>
-#ifdef __cplusplus
-}
-#endif
-
-#ifdef __CUDACC__
-#define EXACT_SUM static inline __host__ __device__
-#else
-#define EXACT_SUM static inline
-#endif
+#include "device/device_too.h"
 
 /* Numbers whose last digits are the steps. */
 typedef struct exact_grid {
@@ -29,7 +16,7 @@ typedef struct exact_grid {
 } exact_grid;
 
 /* For sums of up to n numbers of at most `largest`, in size. */
-EXACT_SUM exact_grid exact_grid_of(int64_t n, double largest)
+DEVICE_TOO exact_grid exact_grid_of(int64_t n, double largest)
 {
     int size, count;
     exact_grid grid;
@@ -40,17 +27,15 @@ EXACT_SUM exact_grid exact_grid_of(int64_t n, double largest)
     return grid;
 }
 
-EXACT_SUM double exact_coarse(exact_grid grid, double x)
+DEVICE_TOO double exact_coarse(exact_grid grid, double x)
 {
     return (x + grid.coarse) - grid.coarse;
 }
 
 /* Of what the coarse part leaves. */
-EXACT_SUM double exact_fine(exact_grid grid, double x, double coarse)
+DEVICE_TOO double exact_fine(exact_grid grid, double x, double coarse)
 {
     return ((x - coarse) + grid.fine) - grid.fine;
 }
-
-#undef EXACT_SUM
 
 #endif

@@ -8,21 +8,7 @@
 #ifndef SC_DEVICE_SAMPLE_WEIGHT_H
 #define SC_DEVICE_SAMPLE_WEIGHT_H
 
-#ifdef __cplusplus
-extern "C++" { /* ops.h may be included inside of extern "C", which the library's templates do not stand */
-#endif
-#include <float.h>
-#include <math.h>
-#include <stdint.h>
-#ifdef __cplusplus
-}
-#endif
-
-#ifdef __CUDACC__
-#define SAMPLE_WEIGHT static inline __host__ __device__
-#else
-#define SAMPLE_WEIGHT static inline
-#endif
+#include "device/device_too.h"
 
 typedef struct sample_scale {
     float top;  /* the greatest logit */
@@ -30,7 +16,7 @@ typedef struct sample_scale {
     int shift;
 } sample_scale;
 
-SAMPLE_WEIGHT sample_scale sample_scale_of(float temperature, int64_t vocab)
+DEVICE_TOO sample_scale sample_scale_of(float temperature, int64_t vocab)
 {
     const double rate = 1.44269504088896341 / (double)temperature;
     sample_scale s = {0, rate < (double)FLT_MAX ? (float)rate : FLT_MAX, 38};
@@ -40,7 +26,7 @@ SAMPLE_WEIGHT sample_scale sample_scale_of(float temperature, int64_t vocab)
 }
 
 /* 2^-y, y = (top - x) rate = n - f with n whole and |f| <= 1/2: 2^f by the polynomial of Cephes' exp2f (Moshier). */
-SAMPLE_WEIGHT uint64_t sample_weight(const sample_scale *s, float x)
+DEVICE_TOO uint64_t sample_weight(const sample_scale *s, float x)
 {
     const float distance = s->top - x;
     if (!(distance > 0))
@@ -59,27 +45,27 @@ SAMPLE_WEIGHT uint64_t sample_weight(const sample_scale *s, float x)
 }
 
 /* The least weight that min_p leaves. */
-SAMPLE_WEIGHT uint64_t sample_least(const sample_scale *s, float min_p)
+DEVICE_TOO uint64_t sample_least(const sample_scale *s, float min_p)
 {
     const uint64_t least = (uint64_t)ceil(ldexp((double)min_p, 24 + s->shift));
     return least > 0 ? least : 1;
 }
 
 /* What the most probable tokens have to reach: top_p < 1 of all, but one token at least. */
-SAMPLE_WEIGHT uint64_t sample_share(float top_p, uint64_t all)
+DEVICE_TOO uint64_t sample_share(float top_p, uint64_t all)
 {
     const uint64_t share = (uint64_t)((double)top_p * (double)all);
     return share > 0 ? share : 1;
 }
 
 /* 64 random bits as a number from 0 to all - 1: the token is drawn whose sum first exceeds it. */
-SAMPLE_WEIGHT uint64_t sample_point(uint64_t random, uint64_t all)
+DEVICE_TOO uint64_t sample_point(uint64_t random, uint64_t all)
 {
     return (uint64_t)((unsigned __int128)random * all >> 64);
 }
 
 /* The order of floats as unsigned numbers: larger float, larger number. */
-SAMPLE_WEIGHT uint32_t sample_rank(float x)
+DEVICE_TOO uint32_t sample_rank(float x)
 {
     union {
         float f;
@@ -89,7 +75,7 @@ SAMPLE_WEIGHT uint32_t sample_rank(float x)
     return bits.u & 0x80000000u ? ~bits.u : bits.u | 0x80000000u;
 }
 
-SAMPLE_WEIGHT float sample_ranked(uint32_t rank)
+DEVICE_TOO float sample_ranked(uint32_t rank)
 {
     union {
         float f;

@@ -170,6 +170,7 @@ sc_status kmeans(device_rows *x, const kmeans_options *options, kmeans_result *o
         log_warn("%lld clusters were asked for, but there are only %lld rows", (long long)options->k,
                  (long long)n);
     SC_TRY(lloyd_open(&w, x, k, options->plain, out));
+    SC_TRY(lloyd_open_sums(&w));
     if (options->centres) {
         memcpy(w.centres.host, options->centres, (size_t)k * (size_t)dim * sizeof(float));
         SC_TRY(resident_push(&w.centres));
@@ -221,7 +222,8 @@ void kmeans_free(kmeans_result *r)
 
 /* --- what it would take ---------------------------------------------------------------------------- */
 
-/* A block of rows against k centres, which are rows themselves, and the sums of clusters where there are several. */
+/* A block of rows against k centres, which are rows themselves, and the sums of clusters where there are several. The rows are as they
+ * came, not centred, so these sums are good for their time alone. */
 static sc_status time_iteration(const selection_task *task, int64_t k, double *operations)
 {
     sc_status status = SC_OK;
@@ -232,6 +234,7 @@ static sc_status time_iteration(const selection_task *task, int64_t k, double *o
     device_rows x = {0};
     SC_TRY(rows_open(task->device->ops, task->x, n, dim, beside_rows(task->device->ops, n, dim, k), &x));
     SC_TRY(lloyd_open(&w, &x, k, true, &found));
+    SC_TRY(lloyd_open_sums(&w));
     memcpy(w.centres.host, task->x, w.centres.bytes);
     SC_TRY(resident_push(&w.centres));
     SC_TRY(lloyd_assign(&w, w.centres.device, k));
@@ -266,9 +269,9 @@ void kmeans_fit_plan(int64_t n, int64_t dim, int64_t k, bool given, const ops *t
     estimate_resident_add(out, "k-means: labels and distances", n, sizeof(int32_t) + sizeof(float));
     estimate_phase_begin(out);
     estimate_array_add(out, "k-means: distances or labels before", n, sizeof(float));
-    estimate_resident_add(out, "k-means: sums and counts", k * (2 * dim + 1), sizeof(double));
-    estimate_resident_add(out, "k-means: labels that the sums are of", n, sizeof(int32_t));
-    estimate_array_add(out, "k-means: rows that change sides", 2 * n, sizeof(uint32_t));
+    estimate_resident_add(out, "k-means: sums and counts", given ? 0 : k * (2 * dim + 1), sizeof(double));
+    estimate_resident_add(out, "k-means: labels that the sums are of", given ? 0 : n, sizeof(int32_t));
+    estimate_array_add(out, "k-means: rows that change sides", given ? 0 : 2 * n, sizeof(uint32_t));
     estimate_resident_add(
         out, "k-means: scratch",
         (int64_t)(table->cluster_assign_workspace ? table->cluster_assign_workspace(n, k, dim) : 0), 1);

@@ -17,9 +17,10 @@ static sc_status array_open(lloyd *w, int64_t count, size_t size, resident *plac
 }
 
 /* No row is in any sum. */
-static sc_status sums_open(lloyd *w)
+sc_status lloyd_open_sums(lloyd *w)
 {
     sc_status status = SC_OK;
+    w->grid = exact_grid_of(w->n, w->x->largest);
     SC_TRY(array_open(w, 2 * w->k * w->dim, sizeof(double), &w->sums));
     SC_TRY(array_open(w, w->k, sizeof(int64_t), &w->counts));
     SC_TRY(array_open(w, w->n, sizeof(int32_t), &w->summed));
@@ -53,14 +54,12 @@ sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_res
                        table->name);
     w->summing = rows_streamed(x);
     w->bounded = !plain && table->cluster_reassign;
-    w->grid = exact_grid_of(n, x->largest);
     SC_TRY(sc_alloc(&out->centres, (size_t)k * (size_t)dim, sizeof *out->centres));
     SC_TRY(sc_alloc(&out->labels, (size_t)n, sizeof *out->labels));
     SC_TRY(sc_alloc(&out->dist2, (size_t)n, sizeof *out->dist2));
     SC_TRY(resident_open(table, out->centres, (size_t)k * (size_t)dim * sizeof(float), &w->centres));
     SC_TRY(resident_open(table, out->labels, (size_t)n * sizeof(int32_t), &w->labels));
     SC_TRY(resident_open(table, out->dist2, (size_t)n * sizeof(float), &w->dist2));
-    SC_TRY(sums_open(w));
     SC_TRY(sc_alloc(&w->step2, (size_t)k, sizeof *w->step2));
     SC_TRY(resident_scratch(table, table->cluster_assign_workspace(n, k, dim), &w->scratch));
     if (w->bounded)

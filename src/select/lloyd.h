@@ -23,6 +23,8 @@ typedef struct lloyd {
 } lloyd;
 
 sc_status lloyd_open(lloyd *w, device_rows *x, int64_t k, bool plain, kmeans_result *out);
+/* And what lloyd_start and the means want besides; the rows are centred ones, of which it is known how large they are. */
+sc_status lloyd_open_sums(lloyd *w);
 void lloyd_close(lloyd *w); /* {0} is fine */
 
 /* Labels and dist2 of every row for k centres [k][dim] on the device. */

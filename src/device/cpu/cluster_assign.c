@@ -246,8 +246,7 @@ static double count_finished(const assign_job *t, int sample)
     return (double)finished / (double)rows.count;
 }
 
-/* Whether products are to be coarse, and how: by what a sample of rows would cost, in multiplications of the panels' product.
- */
+/* Whether products are to be coarse, and how: by a sample of rows, its cost in multiplications of the panels' product. */
 static void find_products(assign_job *t)
 {
     enum {
@@ -289,6 +288,7 @@ static void find_products(assign_job *t)
         cpu_score_set_depth(&t->scores, t->centres, chosen);
 }
 
+/* The same, and rows a block that suit them. */
 static void choose_products(assign_job *t)
 {
     find_products(t);
@@ -332,9 +332,6 @@ sc_status cpu_cluster_assign(stream *s, int32_t *labels, float *dist2, const flo
 static void find_gaps(const assign_job *t)
 {
     const int64_t k = t->k, kp = score_padded(k), blocks = (k + t->block_rows - 1) / t->block_rows;
-    score_centres scores = t->scores;
-    if (!scores.rounded)
-        scores.depth = t->dim;
     if (k < 2 || 8 * k > t->n) { /* would cost more than it can spare */
         for (int64_t j = 0; j < k; j++)
             t->gap[j] = 0;
@@ -348,7 +345,8 @@ static void find_gaps(const assign_job *t)
             rows.x[rows.count] = t->centres + (first + rows.count) * t->dim;
             rows.norms[rows.count] = cpu_score_norm(rows.x[rows.count], t->dim);
         }
-        cpu_score_rows(&scores, rows.count, rows.x, rows.norms, rows.lows, rows.rounded, rows.best, NULL, 0);
+        cpu_score_rows(&t->scores, rows.count, rows.x, rows.norms, rows.lows, rows.rounded, rows.best, NULL,
+                       0);
         for (int r = 0; r < rows.count; r++) {
             const float *lows = rows.lows + r * kp;
             float lowest = INFINITY;
